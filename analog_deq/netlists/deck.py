@@ -1,0 +1,116 @@
+"""Printing a deck: circuit lines and analyses (data) become one deterministic ngspice text.
+
+Every deck runs its analyses in a control block, writes each plot to ``out.raw`` in order, then echoes a
+sentinel and quits with 0. The driver accepts a run only if sentinel, plots and lengths are all there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from analog_deq.errors import NetlistError
+from analog_deq.records import PLOT_NAMES, Ac, Alter, Command, Dc, Deck, ExpectedPlot, Noise, Op, Tran
+
+SENTINEL = "ANALOG_DEQ_DONE"
+SAVES_PER_LINE = 400
+"""ngspice drops a ``save`` line of more than about 1000 names without a non-zero exit code."""
+
+
+def number(value: float) -> str:
+    """``repr`` of a finite float: plain SI, no suffix. NetlistError on NaN or infinity."""
+    value = float(value)
+    if not math.isfinite(value):
+        raise NetlistError(f"a deck cannot hold the value {value!r}; check the parameters that made it")
+    return repr(value)
+
+
+def build_deck(
+    title: str,
+    circuit: Sequence[str],
+    commands: Sequence[Command],
+    *,
+    save: Sequence[str] = (),
+    options: Mapping[str, float | str | bool] | None = None,
+    files: Sequence[tuple[str, str]] = (),
+    temperature_celsius: float = 27.0,
+    bound: float = 1e3,
+) -> Deck:
+    """Deck of ``circuit`` lines and ``commands``, with the plots it must produce.
+
+    ``save`` lists the vectors to keep (required unless the deck is a noise deck, which must save none:
+    ngspice 46 refuses ``noise`` under a ``save``). ``options`` become one ``.options`` card; ``True`` prints a
+    bare flag such as ``klu``. Raises NetlistError for a mixed noise deck, a missing save list, a duplicate
+    element, or non-finite numbers.
+    """
+    noise = any(isinstance(c, Noise) for c in commands)
+    if noise and (save or any(not isinstance(c, (Noise, Alter)) for c in commands)):
+        raise NetlistError("a noise deck holds noise analyses only and saves nothing; split the deck")
+    if noise and options and options.get("klu"):
+        raise NetlistError("ngspice has no .noise under KLU; drop the klu option from the noise deck")
+    if not noise and not save:
+        raise NetlistError("a deck needs a list of vectors to save")
+    _refuse_duplicates(circuit)
+    lines = [f"* {title}", *circuit, f".temp {number(temperature_celsius)}"]
+    if options:
+        flags = [k if v is True else f"{k}={v if isinstance(v, str) else number(v)}" for k, v in options.items()]
+        lines.append(".options " + " ".join(flags))
+    lines += [".control", "set filetype=binary", "set appendwrite"]
+    for start in range(0, len(save), SAVES_PER_LINE):
+        lines.append("save " + " ".join(save[start : start + SAVES_PER_LINE]))
+    plots: list[ExpectedPlot] = []
+    for command in commands:
+        lines += _command_lines(command)
+        if not isinstance(command, Alter):
+            plots.append(_expected(command))
+    lines += [f"echo {SENTINEL}", "quit 0", ".endc", ".end", ""]
+    return Deck("\n".join(lines), tuple(plots), tuple(files), bound)
+
+
+def _refuse_duplicates(circuit: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for line in circuit:
+        name = line.split(None, 1)[0].lower() if line.strip() else ""
+        if not name or name[0] in ".*+":
+            if name == ".subckt":
+                return  # names inside a subcircuit have their own scope; ngspice checks those itself
+            continue
+        if name in seen:
+            raise NetlistError(f"element name {name!r} appears twice (names are case-insensitive)")
+        seen.add(name)
+
+
+def _command_lines(command: Command) -> list[str]:
+    match command:
+        case Alter(values):
+            return [f"alter {name} dc = {number(value)}" for name, value in values]
+        case Op():
+            analysis = "op"
+        case Dc(source, start, stop, step):
+            analysis = f"dc {source} {number(start)} {number(stop)} {number(step)}"
+        case Tran(step_s, stop_s, max_step_s):
+            analysis = f"tran {number(step_s)} {number(stop_s)} 0 {number(max_step_s)}"
+        case Ac(per_decade, start_hz, stop_hz):
+            analysis = f"ac dec {per_decade} {number(start_hz)} {number(stop_hz)}"
+        case Noise(output, source, per_decade, start_hz, stop_hz):
+            return [
+                f"noise {output} {source} dec {per_decade} {number(start_hz)} {number(stop_hz)}",
+                "setplot previous",
+                "write out.raw onoise_spectrum",
+                "destroy all",
+            ]
+    return [analysis, "write out.raw", "destroy all"]
+
+
+def _expected(command: Command) -> ExpectedPlot:
+    name = PLOT_NAMES[type(command)]
+    match command:
+        case Dc():
+            return ExpectedPlot(name, command.points, command.stop)
+        case Tran():
+            return ExpectedPlot(name, None, command.stop_s)
+        case Noise() | Ac():
+            decades = math.log10(command.stop_hz / command.start_hz)
+            return ExpectedPlot(name, None if decades % 1 else round(decades * command.per_decade) + 1, command.stop_hz)
+        case _:
+            return ExpectedPlot(name, 1)
