@@ -141,3 +141,16 @@ class Plot:
         if missing:
             raise KeyError(f"{missing[:3]} not in plot '{self.name}'")
         return self.data[:, [self._index[v.lower()] for v in variables]]
+
+
+class Progress:
+    """Silent progress; the command line passes one that draws. Methods never raise."""
+
+    def start(self, label: str, total: int) -> None:
+        """A unit of work with ``total`` steps begins."""
+
+    def advance(self, steps: int = 1, failed: int = 0) -> None:
+        """``steps`` more are done, ``failed`` of them invalid."""
+
+    def note(self, text: str) -> None:
+        """A sentence for the person watching."""
