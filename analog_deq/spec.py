@@ -1,0 +1,282 @@
+"""What people write: designs and calibration plans, read from TOML into frozen, checked objects."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from analog_deq.errors import SpecError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Sizes(_Frozen):
+    """Dimensions of the network: inputs x, states z (one neuron each), classes of the readout."""
+
+    inputs: Count
+    states: Annotated[int, Field(gt=1)]
+    classes: Annotated[int, Field(gt=1)]
+
+
+class Operating(_Frozen):
+    """Supply rails and temperature."""
+
+    vdd_v: Positive = 0.9
+    vss_v: Annotated[float, Field(lt=0, allow_inf_nan=False)] = -0.9
+    temperature_celsius: Annotated[float, Field(ge=-55, le=150, allow_inf_nan=False)] = 27.0
+
+
+class Cells(_Frozen):
+    """Cell of each role: the name of a shipped cell or the path of a ``cell.toml``."""
+
+    opamp: str = "opamp_macro"
+    activation: str = "diffpair"
+    driver: str = "driver_macro"
+    synapse: str = "resistor_synapse"
+
+
+class Neuron(_Frozen):
+    """Passive parts and scales of one neuron: z = 1 is ``z_unit_v`` at a driver output, h = 1 is ``v_unit_v``."""
+
+    r_feedback_ohm: Positive
+    c_feedback_f: Positive
+    c_input_f: NonNegative = 0.2e-12
+    z_unit_v: Positive = 0.2
+    v_unit_v: Positive = 0.16
+
+
+class Crossbar(_Frozen):
+    """Programmable conductances and the parasitic resistances of the array.
+
+    ``levels`` is the number of programmable conductance values from ``g_min`` to ``g_max`` (0: analogue).
+    ``r_line_ohm`` is one wire segment between neighbouring cells, on rows and on columns.
+    """
+
+    g_min_siemens: Positive
+    g_max_siemens: Positive
+    levels: Annotated[int, Field(ge=0)] = 0
+    r_line_ohm: NonNegative = 0.0
+    r_dac_ohm: Positive = 10.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Crossbar:
+        if self.g_max_siemens <= self.g_min_siemens:
+            raise ValueError(f"g_max_siemens ({self.g_max_siemens}) must exceed g_min_siemens ({self.g_min_siemens})")
+        if self.levels == 1:
+            raise ValueError("levels = 1 cannot hold a weight; use 0 for analogue or at least 2")
+        return self
+
+
+class Converters(_Frozen):
+    """Resolution of the input DACs and the readout ADCs over their full scale of +-1 unit."""
+
+    dac_bits: Annotated[int, Field(ge=1, le=24)] = 8
+    adc_bits: Annotated[int, Field(ge=1, le=24)] = 8
+
+
+class Trim(_Frozen):
+    """Per-neuron offset trim: a current DAC at each summing node, ``bits`` over +-``range_a``."""
+
+    bits: Annotated[int, Field(ge=1, le=16)] = 8
+    range_a: Positive = 4e-6
+
+
+class PassiveMismatch(_Frozen):
+    """Relative standard deviation of the passive parts, die to die and neuron to neuron."""
+
+    r_feedback: NonNegative = 0.005
+    c_feedback: NonNegative = 0.005
+
+
+class CertificateSpec(_Frozen):
+    """Class and contraction bound that the effective, mapped matrix must hold."""
+
+    weight_class: Literal["A"] = "A"
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.9
+
+
+class Training(_Frozen):
+    """Optimiser settings shared by the proxy-trained network and every baseline."""
+
+    steps: Count = 1200
+    batch: Count = 64
+    learning_rate: Positive = 3e-3
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.278
+    mismatch_draws: bool = True
+    read_noise: bool = True
+
+
+class VerifySpec(_Frozen):
+    """How much of the trained network is simulated."""
+
+    transients: Count = 12
+    transient_window_s: Positive = 12e-6
+    noise_nodes: Count = 4
+    dies: Annotated[int, Field(ge=1)] = 60
+    images_per_die: Annotated[int, Field(ge=2)] = 50
+    trim_images: Annotated[int, Field(ge=2)] = 50
+    trim_rounds: Annotated[int, Field(ge=1, le=5)] = 1
+    anchor_images: Count = 2
+    settle_tolerance_fs: Positive = 4e-3
+
+
+class DesignSpec(_Frozen):
+    """A network and the hardware it runs on. Read with :func:`read_design`."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    task: Literal["digits"] = "digits"
+    mapping: Literal["opamp_integrator"] = "opamp_integrator"
+    plan: str = "neuron"
+    seed: Annotated[int, Field(ge=0)] = 0
+    sizes: Sizes
+    operating: Operating = Operating()
+    cells: Cells = Cells()
+    neuron: Neuron
+    crossbar: Crossbar
+    converters: Converters = Converters()
+    trim: Trim = Trim()
+    mismatch: PassiveMismatch = PassiveMismatch()
+    certificate: CertificateSpec = CertificateSpec()
+    training: Training = Training()
+    verify: VerifySpec = VerifySpec()
+
+    def hardware(self) -> dict[str, Any]:
+        """The parts that decide what calibration measures: operating point, cells, neuron, array, mismatch."""
+        keep = {"operating", "cells", "neuron", "crossbar", "mismatch"}
+        return self.model_dump(include=keep)
+
+
+class TransferPlan(_Frozen):
+    """Static sweep: ``points`` values of h in +-``h_max`` for every load at the summing node and the driver."""
+
+    h_max: Positive = 4.0
+    points: Annotated[int, Field(ge=21)] = 161
+    loads_siemens: tuple[Positive, ...]
+    driver_loads_siemens: tuple[NonNegative, ...] = (0.0, 0.5e-3, 1e-3, 2e-3)
+
+
+class SettlingPlan(_Frozen):
+    """Step responses: every load x step size (units of h) x sign; settling to each tolerance (relative)."""
+
+    steps_h: tuple[Positive, ...]
+    tolerances: tuple[Positive, ...] = (1e-2, 4e-3, 1e-3)
+    window_s: Positive
+    loads_siemens: tuple[Positive, ...]
+
+
+class NoisePlan(_Frozen):
+    """Output noise density at both neuron outputs for every load x bias."""
+
+    loads_siemens: tuple[Positive, ...]
+    biases_h: tuple[Finite, ...] = (0.0, 1.0, 2.0)
+    start_hz: Positive = 1e3
+    stop_hz: Positive = 1e11
+    per_decade: Annotated[int, Field(ge=5)] = 20
+
+
+class MismatchPlan(_Frozen):
+    """Monte-Carlo dies: single neurons, and conductances at each level."""
+
+    dies: Annotated[int, Field(ge=8)] = 256
+    block: Annotated[int, Field(ge=1)] = 64
+    points: Annotated[int, Field(ge=9)] = 33
+    load_siemens: Positive = 1.5e-3
+    conductances_siemens: tuple[Positive, ...]
+    step_h: Positive = 0.25
+
+
+class CrossbarPlan(_Frozen):
+    """A small array in ngspice, against which the exact reduction is checked."""
+
+    rows: Count = 8
+    columns: Count = 6
+    r_lines_ohm: tuple[NonNegative, ...] = (0.0, 1.0, 5.0)
+
+
+class Tolerances(_Frozen):
+    """Largest held-out error each fit may have; a fit beyond it is an error."""
+
+    transfer_fs: Positive = 1e-3
+    gain: Positive = 1e-4
+    tau: Positive = 0.02
+    noise: Positive = 0.05
+    mismatch_fs: Positive = 0.01
+    crossbar: Positive = 1e-6
+    power: Positive = 0.02
+
+
+class CalibrationPlan(_Frozen):
+    """What to measure of a design's neuron and crossbar. Read with :func:`read_plan`."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    design: str | None = None
+    transfer: TransferPlan
+    settling: SettlingPlan
+    noise: NoisePlan
+    mismatch: MismatchPlan
+    crossbar: CrossbarPlan = CrossbarPlan()
+    tolerances: Tolerances = Tolerances()
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_design(path: Path) -> DesignSpec:
+    """Design in a TOML file. SpecError names file, key, value and mend; nothing is guessed."""
+    return validate(DesignSpec, read_toml(path), path)
+
+
+def read_plan(path: Path) -> CalibrationPlan:
+    """Calibration plan in a TOML file. SpecError as :func:`read_design`."""
+    return validate(CalibrationPlan, read_toml(path), path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Content of a TOML file; SpecError when it is missing, unreadable or malformed."""
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise SpecError(f"{path}: no such file; check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read ({error}); it must be a readable UTF-8 text file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{path}: not valid TOML ({error}); mend that line") from error
+
+
+def validate(model: type[Model], content: dict[str, Any], path: Path) -> Model:
+    """``content`` as ``model``, or one SpecError with a line for each wrong key."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            key = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+            if item["type"] == "extra_forbidden":
+                known = ", ".join(_keys_at(model, item["loc"][:-1]))
+                lines.append(f"{path}: {key}: unknown key; known here: {known}")
+            elif item["type"] == "missing":
+                lines.append(f"{path}: {key}: missing; add it")
+            else:
+                lines.append(f"{path}: {key} = {item['input']!r}: {item['msg']}")
+        raise SpecError("\n".join(lines)) from error
+
+
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return []
+        model = field.annotation
+    return [f.alias or name for name, f in model.model_fields.items()]
