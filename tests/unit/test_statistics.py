@@ -1,0 +1,193 @@
+"""The interval formulas against known figures, their defining properties, and their coverage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from analog_deq import statistics as s
+
+
+@pytest.mark.parametrize(("dies", "bound"), [(30, 0.905), (59, 0.95), (100, 0.9705), (299, 0.99), (2218, 0.99865)])
+def test_zero_fail_lower_bounds_of_the_sign_off_conventions(dies: int, bound: float) -> None:
+    assert s.clopper_pearson_lower(dies, dies) == pytest.approx(bound, abs=5e-4 if dies < 100 else 5e-5)
+    assert s.clopper_pearson_lower(dies, dies) == pytest.approx(0.05 ** (1 / dies))
+
+
+def test_1000_dies_with_2_fails() -> None:
+    assert s.clopper_pearson_lower(998, 1000) == pytest.approx(0.9937, abs=5e-5)
+
+
+@pytest.mark.parametrize(("target", "dies"), [(0.9, 29), (0.95, 59), (0.99, 299), (0.99865, 2218)])
+def test_dies_needed(target: float, dies: int) -> None:
+    assert s.dies_needed(target) == dies
+
+
+@given(st.floats(0.05, 0.995), st.floats(0.5, 0.99), st.integers(0, 5))
+def test_dies_needed_is_the_smallest_that_suffices(target: float, confidence: float, fails: int) -> None:
+    n = s.dies_needed(target, confidence, fails)
+    assert s.clopper_pearson_lower(n - fails, n, confidence) >= target
+    assert n - 1 == fails or s.clopper_pearson_lower(n - 1 - fails, n - 1, confidence) < target
+
+
+@given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.999))
+def test_share_intervals_hold_the_share_and_nest(kn: tuple[int, int], confidence: float) -> None:
+    k, n = kn
+    for interval in (s.clopper_pearson(k, n, confidence), s.wilson(k, n, confidence)):
+        assert 0.0 <= interval[0] <= k / n <= interval[1] <= 1.0
+    assert s.clopper_pearson(k, n, confidence)[0] <= s.clopper_pearson_lower(k, n, confidence) <= k / n
+    assert k / n <= s.clopper_pearson_upper(k, n, confidence) <= s.clopper_pearson(k, n, confidence)[1]
+
+
+@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_share_intervals_agree_with_scipy(kn: tuple[int, int]) -> None:
+    test = stats.binomtest(*kn)
+    assert s.clopper_pearson(*kn) == pytest.approx(tuple(test.proportion_ci(method="exact")))
+    assert s.wilson(*kn) == pytest.approx(tuple(test.proportion_ci(method="wilson")), abs=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.98])
+@pytest.mark.parametrize("n", [20, 59, 200])
+def test_clopper_pearson_lower_covers_exactly(share: float, n: int) -> None:
+    bounds = np.array([s.clopper_pearson_lower(k, n) for k in range(n + 1)])
+    assert stats.binom.pmf(np.arange(n + 1), n, share)[bounds <= share].sum() >= 0.95
+
+
+def test_no_samples_say_nothing() -> None:
+    assert s.wilson(0, 0) == s.clopper_pearson(0, 0) == (0.0, 1.0)
+    assert s.clopper_pearson_lower(0, 0) == 0.0
+
+
+def test_newcombe_published_example() -> None:
+    # Newcombe 1998, table II: 36 both, 12 and 2 discordant, 0 neither; method 10 gives 0.0569 to 0.3404.
+    a = np.repeat([1, 1, 0, 0], [36, 12, 2, 0])
+    b = np.repeat([1, 0, 1, 0], [36, 12, 2, 0])
+    drop = s.paired_drop(a, b)
+    assert drop.drop == pytest.approx(0.2)
+    assert drop.interval == pytest.approx((0.0569, 0.3404), abs=1e-4)
+    assert (drop.a_only, drop.b_only, drop.n) == (12, 2, 50)
+    assert drop.p_value == pytest.approx(stats.binomtest(2, 14).pvalue)
+
+
+def test_paired_drop_keeps_a_width_when_the_two_never_disagree() -> None:
+    correct = np.repeat([1, 0], [190, 10])
+    drop = s.paired_drop(correct, correct)
+    assert drop.drop == 0.0
+    assert drop.p_value == 1.0
+    assert drop.interval[0] < 0 < drop.interval[1]
+    clustered = s.paired_drop(correct, correct, die=np.arange(200) % 20, generator=np.random.default_rng(0))
+    assert clustered.interval == drop.interval
+
+
+def test_paired_drop_coverage() -> None:
+    generator = np.random.default_rng(3)
+    runs, covered = 600, 0
+    for _ in range(runs):
+        a = generator.random(200) < 0.95
+        b = np.where(generator.random(200) < 0.03, ~a, a)
+        low, high = s.paired_drop(a, b).interval
+        covered += low <= 0.03 * (2 * 0.95 - 1) <= high
+    assert covered / runs >= 0.93
+
+
+@pytest.mark.parametrize("dies", [6, 25])
+def test_clustered_drop_covers_where_the_unclustered_does_not(dies: int) -> None:
+    generator = np.random.default_rng(4)
+    label = np.repeat(np.arange(dies), 100)
+    runs = 200
+    plain = clustered = 0
+    for _ in range(runs):
+        flip = np.clip(generator.normal(0.10, 0.08, dies), 0, 1)[label]
+        a = np.ones(label.size, dtype=bool)
+        b = generator.random(label.size) >= flip
+        truth = float(stats.norm.expect(lambda x: min(max(x, 0), 1), loc=0.10, scale=0.08))
+        low, high = s.paired_drop(a, b).interval
+        plain += low <= truth <= high
+        low, high = s.paired_drop(a, b, die=label, generator=generator, resamples=500).interval
+        clustered += low <= truth <= high
+    assert clustered / runs >= 0.90 > plain / runs
+
+
+def test_paired_drop_is_reproducible_and_refuses_nonsense() -> None:
+    generator = np.random.default_rng(1)
+    a, b, die = generator.random(300) < 0.9, generator.random(300) < 0.8, np.arange(300) % 15
+    first, second = (s.paired_drop(a, b, die=die, generator=np.random.default_rng(7)) for _ in range(2))
+    assert first == second
+    assert first.method == "bootstrap over 15 dies"
+    with pytest.raises(ValueError, match="generator"):
+        s.paired_drop(a, b, die=die)
+    with pytest.raises(ValueError, match="same inputs"):
+        s.paired_drop(a, b[:-1])
+    with pytest.raises(ValueError, match="right"):
+        s.paired_drop([1.0, float("nan")], [1, 1])
+    with pytest.raises(ValueError, match="2 dies"):
+        s.paired_drop(a, b, die=np.zeros(300), generator=generator)
+    with pytest.raises(ValueError, match="one label"):
+        s.paired_drop(a, b, die=[0, 1], generator=generator)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200), st.floats(0.05, 0.95))
+def test_quantile_upper_bound_is_a_sample_and_grows_with_confidence(samples: list[float], q: float) -> None:
+    bound, stricter = s.quantile_upper_bound(samples, q, 0.9), s.quantile_upper_bound(samples, q, 0.99)
+    assert bound is None or bound in samples
+    assert stricter is None or (bound is not None and stricter >= bound)
+
+
+def test_quantile_upper_bound_coverage_and_smallest_n() -> None:
+    generator = np.random.default_rng(5)
+    samples = generator.exponential(size=(2000, 100))
+    truth = float(stats.expon.ppf(0.9))
+    bounds = [s.quantile_upper_bound(row, 0.9) for row in samples]
+    assert np.mean([bound is not None and bound >= truth for bound in bounds]) >= 0.945
+    assert s.quantile_upper_bound(np.arange(28), 0.9) is None
+    assert s.quantile_upper_bound(np.arange(29), 0.9) == 28.0
+    assert s.quantile_upper_bound([], 0.9) is None
+
+
+def test_quantile_interval_coverage() -> None:
+    samples = np.random.default_rng(6).normal(size=(1000, 60))
+    hits = [interval[0] <= 0 <= interval[1] for row in samples if (interval := s.quantile_interval(row, 0.5))]
+    assert len(hits) == 1000
+    assert np.mean(hits) >= 0.94
+    assert s.quantile_interval([1.0, 2.0], 0.5) is None
+
+
+def test_mean_and_sd_coverage() -> None:
+    samples = np.random.default_rng(8).normal(2.0, 3.0, size=(1000, 12))
+    means, sds = [s.mean_interval(row) for row in samples], [s.sd_interval(row) for row in samples]
+    assert np.mean([low <= 2.0 <= high for low, high in means]) == pytest.approx(0.95, abs=0.025)
+    assert np.mean([low <= 3.0 <= high for low, high in sds]) == pytest.approx(0.95, abs=0.025)
+
+
+def test_rms_interval_over_images() -> None:
+    generator = np.random.default_rng(9)
+    hits = 0
+    for _ in range(200):
+        # One scale per image: nodes of an image are not independent.
+        errors = generator.normal(size=(60, 1)) * np.ones((1, 16))
+        interval = s.rms_interval(errors, generator, resamples=400)
+        assert interval is not None
+        hits += interval[0] <= 1.0 <= interval[1]
+    assert hits / 200 >= 0.88
+    assert s.rms_interval(np.ones((1, 4)), generator) is None
+    assert s.rms_interval(np.full((5, 4), 0.2), generator) == pytest.approx((0.2, 0.2))
+
+
+@pytest.mark.parametrize("call", [
+    lambda: s.mean_interval([1.0, float("nan")]),
+    lambda: s.sd_interval([1.0]),
+    lambda: s.mean_interval([1.0]),
+    lambda: s.rms_interval([[1.0], [float("inf")]], np.random.default_rng(0)),
+    lambda: s.quantile_upper_bound([1.0, float("nan")], 0.5),
+    lambda: s.quantile_upper_bound([1.0], 1.0),
+    lambda: s.clopper_pearson(3, 2),
+    lambda: s.wilson(1, 2, 95.0),
+    lambda: s.dies_needed(1.0),
+    lambda: s.dies_needed(0.9, fails=-1),
+])  # fmt: skip
+def test_bad_input_raises(call: object) -> None:
+    with pytest.raises(ValueError):
+        call()  # type: ignore[operator]
