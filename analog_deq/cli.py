@@ -1,0 +1,226 @@
+"""Command line: parse, one library call, render, exit code. ``command.py`` holds what the commands share.
+
+Heavy imports (torch, pandas, rich) happen inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analog_deq import __version__
+from analog_deq.command import (
+    ANY_PATH,
+    FILE,
+    INDEX,
+    PROGRAM,
+    CommandGroup,
+    cells_option,
+    design_option,
+    dies_option,
+    find_input,
+    finish,
+    finish_diagnosis,
+    flat_option,
+    given,
+    jobs_option,
+    limits_option,
+    options,
+    out_option,
+    runs_option,
+    timeout_option,
+)
+
+DESIGNS, PLANS, LIMITS = "data/designs", "calibration/plans", "data/limits"
+
+
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name=PROGRAM)
+def cli() -> None:
+    """Co-design of deep equilibrium models and the analog circuits that settle to them.
+
+    The stages calibrate, fit, train and verify meet through files; run does all four.
+
+    \b
+    Example: everything, on the shipped design for 8x8 digits
+      analog-deq run digits --limits default
+
+    \b
+    Exit codes
+      0    pass
+      1    sign-off failed
+      2    wrong use, or a file with an error in it
+      3    ngspice or another tool is missing or failed
+      4    inconclusive: too few samples for the claim
+      130  interrupted; the same command resumes
+    """
+
+
+@cli.command()
+@click.argument("source", metavar="PLAN|DESIGN")
+@options(cells_option, jobs_option, timeout_option, runs_option, out_option)
+@click.pass_context
+def calibrate(ctx: click.Context, source: str, timeout_s: float | None, **rest: Any) -> None:
+    """Measure the cells of a design in ngspice and write calibration tables.
+
+    PLAN|DESIGN is a calibration plan or a design file, or the name of a shipped one.
+
+    \b
+    Example
+      analog-deq calibrate digits
+      analog-deq calibrate my_plan.toml --cell amplifier=my_opamp.cir --jobs 4
+    """
+    from analog_deq import console, pipeline
+
+    path = find_input(source, DESIGNS, PLANS)
+    with console.progress() as progress:
+        result = pipeline.calibrate(path, progress=progress, **given(timeout_s=timeout_s), **rest)
+    finish(ctx, [result])
+
+
+@cli.command()
+@click.argument("tables", required=False, type=click.Path(exists=True, path_type=Path))
+@options(design_option, runs_option, out_option)
+@click.pass_context
+def fit(ctx: click.Context, tables: Path | None, design: str, **rest: Any) -> None:
+    """Fit calibration tables to the proxy's parameters and write proxy.json.
+
+    TABLES is what calibrate wrote. Without it the reference tables shipped for the design's cells are used, which
+    needs no ngspice.
+
+    \b
+    Example
+      analog-deq fit tables/ --design digits --out proxy.json
+      analog-deq fit --design digits
+    """
+    from analog_deq import console, pipeline
+
+    path = find_input(design, DESIGNS)
+    with console.progress() as progress:
+        result = pipeline.fit(tables, design=path, progress=progress, **rest)
+    finish(ctx, [result])
+
+
+@cli.command()
+@click.argument("design")
+@click.option("--proxy", required=True, type=FILE, help="The proxy.json that fit wrote.")
+@click.option("--baselines/--no-baselines", default=True, show_default=True, help="Also train what to compare with.")
+@options(runs_option, out_option)
+@click.pass_context
+def train(ctx: click.Context, design: str, **rest: Any) -> None:
+    """Train the network of a design through its proxy and write net.safetensors.
+
+    \b
+    Example
+      analog-deq train digits --proxy proxy.json --out net.safetensors
+    """
+    from analog_deq import console, pipeline
+
+    path = find_input(design, DESIGNS)
+    with console.progress() as progress:
+        result = pipeline.train(path, progress=progress, **rest)
+    finish(ctx, [result])
+
+
+@cli.command()
+@click.argument("checkpoint", type=FILE)
+@click.option("--proxy", required=True, type=FILE, help="The proxy.json the checkpoint was trained through.")
+@options(
+    design_option, limits_option, cells_option, flat_option, dies_option, jobs_option, timeout_option, runs_option,
+    out_option,
+)  # fmt: skip
+@click.pass_context
+def verify(
+    ctx: click.Context, checkpoint: Path, design: str, limits: str | None, timeout_s: float | None, **rest: Any
+) -> None:
+    """Simulate the whole trained network in ngspice and judge it by limits.
+
+    CHECKPOINT is the net.safetensors that train wrote. The exit code is the verdict.
+
+    \b
+    Example
+      analog-deq verify net.safetensors --design digits --proxy proxy.json --limits default
+    """
+    from analog_deq import console, pipeline
+
+    paths = {"design": find_input(design, DESIGNS), "limits": find_input(limits, LIMITS) if limits else None}
+    with console.progress() as progress:
+        result = pipeline.verify(checkpoint, progress=progress, **paths, **given(timeout_s=timeout_s), **rest)
+    finish(ctx, [result])
+
+
+@cli.command()
+@click.argument("design")
+@options(limits_option, cells_option, flat_option, dies_option, jobs_option, runs_option)
+@click.pass_context
+def run(ctx: click.Context, design: str, limits: str | None, **rest: Any) -> None:
+    """Run calibrate, fit, train and verify; finished stages are reused.
+
+    DESIGN is a design file or the name of a shipped one. After Ctrl-C the same command resumes. The exit code is the
+    verdict.
+
+    \b
+    Example
+      analog-deq run digits --limits default
+      analog-deq run my_design.toml --limits my_limits.toml --json > result.json
+    """
+    from analog_deq import console, pipeline
+
+    path = find_input(design, DESIGNS)
+    judged_by = find_input(limits, LIMITS) if limits else None
+    with console.progress() as progress:
+        results = pipeline.run(path, limits=judged_by, progress=progress, **rest)
+    finish(ctx, results)
+
+
+@cli.command()
+@click.argument("kind", type=click.Choice(["cell", "crossbar", "network"]))
+@click.option("--out", required=True, type=ANY_PATH, help="Deck to write; the cells it includes go beside it.")
+@click.option("--checkpoint", type=FILE, help="Trained network, for the kinds network and crossbar.")
+@click.option("--proxy", type=FILE, help="The proxy.json the checkpoint was trained through.")
+@click.option("--cell", metavar="ROLE", help="Which cell of the design, for the kind cell.")
+@click.option("--flat", is_flag=True, help="Every wire segment, instead of the array reduced to its ports.")
+@click.option("--image", type=INDEX, help="Test image at the inputs, counted from 0.")
+@click.option("--die", type=INDEX, help="Mismatch die, counted from 0; without it the nominal circuit.")
+@options(design_option)
+@click.pass_context
+def netlist(ctx: click.Context, kind: str, design: str, **rest: Any) -> None:
+    """Write a deck a circuit designer can open and run: a cell, a crossbar, or the network.
+
+    \b
+    Example
+      analog-deq netlist cell --design digits --cell amplifier --out opamp_tb.cir
+      analog-deq netlist network --design digits --checkpoint net.safetensors --proxy proxy.json \\
+          --image 3 --out net.cir
+    """
+    from analog_deq import pipeline
+
+    result = pipeline.write_netlist(kind, design=find_input(design, DESIGNS), **rest)
+    finish(ctx, [result])
+
+
+@cli.command()
+@options()
+@click.pass_context
+def doctor(ctx: click.Context) -> None:
+    """Show versions, find ngspice and its solver, and check a small RC run against its known answer.
+
+    \b
+    Example
+      analog-deq doctor
+      analog-deq doctor --json
+    """
+    from analog_deq.spice.doctor import diagnose
+
+    finish_diagnosis(ctx, diagnose())
+
+
+def main() -> None:
+    """Entry point of the command ``analog-deq``."""
+    cli(prog_name=PROGRAM)
+
+
+if __name__ == "__main__":
+    main()
