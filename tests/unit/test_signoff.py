@@ -1,0 +1,212 @@
+"""Judging fails closed, states what it cannot know, and survives its own file format."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analog_deq.errors import SchemaError, SpecError
+from analog_deq.verify.limits import LimitCheck
+from analog_deq.verify.signoff import Check, Limits, Measurement, VerifyReport, Worst, judge, read_limits
+
+DEFAULT = Path(__file__).parents[2] / "data" / "limits" / "default.toml"
+
+
+def limits(**row: Any) -> Limits:
+    return Limits(schema=1, check=({"id": "net.x", "quantity": "x", "unit": "%", **row},))  # type: ignore[call-arg,arg-type]
+
+
+def one(row: dict[str, Any], **measured: Any) -> Check:
+    (check,) = judge([Measurement(**{"id": "net.x", "unit": "%", "n": 10, **measured})], limits(**row))
+    return check
+
+
+@pytest.mark.parametrize(("value", "status", "margin"), [(0.1, "pass", 0.1), (0.2, "pass", 0.0), (0.3, "fail", -0.1)])
+def test_value_against_a_maximum(value: float, status: str, margin: float) -> None:
+    check = one({"max": 0.2}, value=value)
+    assert check.status == status
+    assert check.margin == pytest.approx(margin)
+
+
+def test_two_sided_margin_is_to_the_nearest_limit() -> None:
+    assert one({"min": 0.9, "max": 1.1}, value=1.08).margin == pytest.approx(0.02)
+    assert one({"min": 0.9, "max": 1.1}, value=0.85).status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("interval", "status"),
+    [((0.1, 0.19), "pass"), ((0.1, 0.21), "inconclusive"), ((0.21, 0.3), "fail"), (None, "fail"),
+     ((0.1, math.nan), "fail"), ((-math.inf, 0.1), "fail")],
+)  # fmt: skip
+def test_interval_judge(interval: tuple[float, float] | None, status: str) -> None:
+    assert one({"max": 0.2, "judge": "interval"}, value=0.15, interval=interval).status == status
+
+
+@pytest.mark.parametrize(
+    ("passes", "n", "status"), [(29, 29, "pass"), (28, 28, "inconclusive"), (45, 60, "fail"), (57, 60, "inconclusive")]
+)
+def test_yield_judge(passes: int, n: int, status: str) -> None:
+    check = one({"min": 90, "judge": "yield"}, value=100 * passes / n, n=n)
+    assert check.status == status
+    assert check.interval is not None
+    assert (check.interval[0] >= 90) == (status == "pass")
+
+
+def test_inconclusive_yield_says_how_many_are_needed() -> None:
+    assert "even with none failing, 29 in all" in one({"min": 90, "judge": "yield"}, value=100.0, n=12).detail
+    assert "with 3 not passing, 76 in all" in one({"min": 90, "judge": "yield"}, value=95.0, n=60).detail
+
+
+def test_yield_refuses_impossible_shares() -> None:
+    assert "not a share" in one({"min": 90, "judge": "yield"}, value=99.9, n=29).detail
+    bad = one({"min": 90, "judge": "yield"}, value=100.0, n=60, failed_samples=1)
+    assert bad.status == "fail"
+    assert "counted as passing" in bad.detail
+    assert one({"min": 50, "judge": "yield"}, value=95.0, n=60, failed_samples=3).status == "pass"
+
+
+@given(
+    st.sampled_from([None, math.nan, math.inf, -math.inf]),
+    st.sampled_from(["value", "interval", "yield"]),
+    st.sampled_from(["error", "warn"]),
+)
+def test_no_number_never_passes(value: float | None, how: str, severity: str) -> None:
+    row = {"min": 1.0, "judge": how, "severity": severity} | ({} if how == "yield" else {"max": 2.0})
+    check = one(row, value=value, interval=(1.2, 1.8))
+    assert check.status == "fail"
+    assert check.value is None
+    json.dumps(VerifyReport((check,), {}, "t", "d").to_dict(), allow_nan=False)
+
+
+def test_fails_closed_without_measurement_samples_or_valid_samples() -> None:
+    (missing,) = judge([], limits(max=1))
+    assert (missing.status, missing.detail) == ("fail", "not measured in this run")
+    assert one({"max": 1}, value=0.5, n=0).status == "fail"
+    assert one({"max": 1}, value=0.5, failed_samples=1).status == "fail"
+    assert one({"max": 1, "failed_samples": "counted"}, value=0.5, failed_samples=1).status == "pass"
+
+
+def test_info_is_never_judged() -> None:
+    assert one({"severity": "info"}, value=5.0).status == "info"
+    assert one({"severity": "info"}, value=5.0).margin is None
+    guided = one({"severity": "info", "max": 1.0}, value=5.0)
+    assert (guided.status, guided.margin) == ("info", -4.0)
+    assert "guide" in guided.detail
+    assert one({"severity": "info"}, value=None).status == "not_measured"
+    assert judge([], limits(severity="info"))[0].status == "not_measured"
+
+
+def test_measurement_without_a_limit_is_kept_as_information() -> None:
+    checks = judge([Measurement("net.y", 1.0, "V", 1), Measurement("net.x", 0.0, "%", 1)], limits(max=1))
+    assert [(c.id, c.status) for c in checks] == [("net.x", "pass"), ("net.y", "info")]
+
+
+def test_unit_mismatch_and_duplicates_are_errors() -> None:
+    with pytest.raises(SpecError, match=r"net\.x.*'%'.*'V'"):
+        one({"max": 1}, value=1.0, unit="V")
+    with pytest.raises(ValueError, match="twice"):
+        judge([Measurement("net.x", 1.0, "%", 1)] * 2, limits(max=1))
+    with pytest.raises(ValueError, match="impossible"):
+        Measurement("net.x", 1.0, "%", 1, failed_samples=2)
+    with pytest.raises(ValueError, match="swapped"):
+        Measurement("net.x", 1.0, "%", 1, interval=(2.0, 1.0))
+
+
+PASS, FAIL = {"max": 1.0}, {"max": 0.1}
+UNSURE = {"max": 0.55, "judge": "interval"}
+WAIVER = {"waiver": {"reason": "known model error", "by": "A. Engineer"}}
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict", "code"),
+    [([PASS], "pass", 0), ([PASS, FAIL], "fail", 1), ([UNSURE, FAIL], "fail", 1), ([PASS, UNSURE], "inconclusive", 4),
+     ([PASS, FAIL | {"severity": "warn"}], "pass", 0), ([PASS, UNSURE | {"severity": "warn"}], "pass", 0),
+     ([PASS, FAIL | WAIVER], "pass", 0), ([{"severity": "info"}], "inconclusive", 4), ([], "inconclusive", 4)],
+)  # fmt: skip
+def test_verdict_is_the_most_severe(rows: list[dict[str, Any]], verdict: str, code: int) -> None:
+    checks = tuple(one(row, value=0.5, interval=(0.4, 0.6)) for row in rows)
+    report = VerifyReport(checks, {}, "t", "d")
+    assert (report.verdict, report.exit_code()) == (verdict, code)
+
+
+def test_waiver_keeps_the_status_and_names_who() -> None:
+    check = one(FAIL | WAIVER, value=0.5)
+    assert check.status == "fail"
+    assert check.waived == "known model error (A. Engineer)"
+
+
+def test_report_survives_its_file_format() -> None:
+    worst = Worst("r_line 2 ohm", die=3, input=17, deck="decks/a.cir", replay="analog-deq replay decks/a.cir")
+    checks = (
+        one({"max": 0.2, "judge": "interval"}, value=0.1, interval=(0.05, 0.15), worst=worst),
+        one({"severity": "info"}, value=math.nan),
+        *judge([], limits(max=1)),
+    )
+    provenance = {"seed": np.int64(3), "folder": Path("runs/verify"), "inputs": {"design": "ab12"}, "bad": math.nan}
+    report = VerifyReport(checks, provenance, "Sign-off", "digits_n16", {"images": 200})
+    data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert data["schema"] == "analog_deq.verify_report/1"
+    assert data["checks"][0]["limit"] == {"min": None, "max": 0.2}
+    assert data["checks"][0]["worst"] == {"condition": "r_line 2 ohm", "die": 3, "input": 17, "deck": "decks/a.cir"}
+    assert data["checks"][0]["replay"] == worst.replay
+    assert data["provenance"] == {"seed": 3, "folder": "runs/verify", "inputs": {"design": "ab12"}, "bad": None}
+    again = VerifyReport.from_dict(data)
+    assert again.checks == checks
+    assert again.to_dict() == data
+
+
+def test_report_that_was_altered_or_is_foreign_is_refused() -> None:
+    data = VerifyReport((one(FAIL, value=0.5),), {}, "t", "d").to_dict()
+    for change in ({"verdict": "pass"}, {"schema": "analog_deq.verify_report/2"}, {"checks": [{"id": "x"}]}):
+        with pytest.raises(SchemaError):
+            VerifyReport.from_dict(data | change)
+    data["checks"][0]["status"] = "fine"
+    with pytest.raises(SchemaError, match="fine"):
+        VerifyReport.from_dict(data)
+    with pytest.raises(ValueError, match=r"provenance\.when"):
+        VerifyReport((), {"when": object()}, "t", "d").to_dict()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("schema = 2\n[[check]]\nid='a.b'\nquantity='q'\nunit=''\nmax=1", "schema"),
+     ("schema = 1\n[[check]]\nid='a.b'\nquantity='q'\nunit=''", "needs min or max"),
+     ("schema = 1\n[[check]]\nid='a.b'\nquantity='q'\nunit=''\nmin=2\nmax=1", "swap"),
+     ("schema = 1\n[[check]]\nid='a.b'\nquantity='q'\nunit=''\nmaximum=1", "maximum"),
+     ("schema = 1\n[[check]]\nid='a.b'\nquantity='q'\nunit=''\nmax=nan", "max"),
+     ("schema = 1\n[[check]]\nid='a.b'\nquantity='q'\nunit=''\nmin=90\njudge='yield'", "unit"),
+     ("schema = 1\n[[check]]\nid='a.b'\nquantity='q'\nunit='%'\nmin=100\njudge='yield'", "no finite sample"),
+     ("schema = 1\n" + 2 * "[[check]]\nid='a.b'\nquantity='q'\nunit='%'\nmin=1\n", "more than once"),
+     ("schema = 1\ncheck = []", "check"), ("schema = ", "TOML")],
+)  # fmt: skip
+def test_wrong_limits_file_names_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=message) as caught:
+        read_limits(path)
+    assert "mine.toml" in str(caught.value)
+
+
+def test_default_limits_hold_what_the_product_must_reach() -> None:
+    rows: dict[str, LimitCheck] = {c.id: c for c in read_limits(DEFAULT).check}
+    assert {name: row.max for name, row in rows.items() if row.max is not None and row.severity == "error"} == {
+        "net.fixed_point_err": 0.2, "net.fixed_point_max": 0.5, "net.residual": 0.01, "net.anchor_err": 0.01,
+        "net.gamma": 0.95, "net.acc_drop": 1, "net.settle_err": 5, "net.settle_end": 0.01, "net.noise_ratio": 1.1,
+        "fit.residual_max": 0.1, "fit.extrapolation": 0.1, "run.failed": 0, "run.numeric": 0.05,
+    }  # fmt: skip
+    assert (rows["net.class_agreement"].min, rows["net.class_agreement"].judge) == (98, "yield")
+    assert (rows["net.yield_mismatch"].min, rows["net.yield_mismatch"].judge) == (90, "yield")
+    assert rows["net.converged"].min == 100
+
+
+def test_nothing_measured_fails_the_default_sign_off() -> None:
+    report = VerifyReport(judge([], read_limits(DEFAULT)), {}, "t", "d")
+    assert report.exit_code() == 1
+    assert not [c for c in report.checks if c.status == "pass"]
