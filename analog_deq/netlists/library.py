@@ -1,0 +1,33 @@
+"""Finding cells: by the name of a shipped one, or by the path of a contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from analog_deq.errors import SpecError
+from analog_deq.netlists.contract import Cell, read_contract
+from analog_deq.resources import shipped
+
+
+def load_cell(name_or_path: str | Path) -> Cell:
+    """Cell of a shipped contract (bare name) or of a contract of one's own (a path ending in ``.toml``).
+
+    Raises SpecError when there is no such cell, and what :func:`read_contract` raises.
+
+    >>> load_cell("opamp_macro").role
+    'opamp'
+    """
+    text = str(name_or_path)
+    if text.endswith(".toml"):
+        return read_contract(Path(text))
+    if text not in list_cells():
+        raise SpecError(
+            f"cell = {text!r}: no shipped cell of that name ({', '.join(list_cells())}); "
+            "for a cell of your own give the path of its .toml"
+        )
+    return read_contract(shipped("netlists/cells") / f"{text}.toml")
+
+
+def list_cells() -> tuple[str, ...]:
+    """Names of the shipped cells, sorted."""
+    return tuple(sorted(path.stem for path in shipped("netlists/cells").glob("*.toml")))
