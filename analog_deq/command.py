@@ -52,6 +52,10 @@ def explain(error: BaseException) -> tuple[int, str]:
 class CommandGroup(click.Group):
     """A group whose commands end with the package's exit codes, whatever went wrong."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the flow, not of the alphabet."""
+        return list(self.commands)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)

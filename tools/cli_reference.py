@@ -27,14 +27,12 @@ matters (a build server, a script), call `analog-deq run` itself.
 
 def reference() -> str:
     """Markdown of the help of the group and of every command, in the order of --help."""
-    group = click.Context(cli, info_name=PROGRAM, terminal_width=WIDTH, max_content_width=WIDTH)
+    layout = {"terminal_width": WIDTH, "max_content_width": WIDTH, "help_option_names": ["-h", "--help"]}
+    group = click.Context(cli, info_name=PROGRAM, **layout)
     sections = [HEADER, f"## {PROGRAM}\n\n```text\n{cli.get_help(group)}\n```\n"]
     for name in cli.list_commands(group):
         command = cli.commands[name]
-        context = click.Context(
-            command, info_name=name, parent=group, terminal_width=WIDTH, max_content_width=WIDTH,
-            help_option_names=["-h", "--help"],
-        )  # fmt: skip
+        context = click.Context(command, info_name=name, parent=group, **layout)
         sections.append(f"## {PROGRAM} {name}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(sections)
 

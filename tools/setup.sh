@@ -108,7 +108,7 @@ PY
 
 # Names of the CUDA packages that the plain resolver would bring with torch; nothing for a CPU build.
 cuda_packages() {
-  pip install --dry-run --quiet --ignore-installed --report "$1" "$TORCH_SPEC" >/dev/null || return 1
+  pip install --dry-run -qq --ignore-installed --report "$1" "$TORCH_SPEC" >/dev/null || return 1
   "$VENV/bin/python" - "$1" <<'PY'
 import json, pathlib, sys
 report = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))
@@ -123,12 +123,12 @@ install_torch() {
   fi
   if [[ -n "${TORCH_INDEX:-}" ]]; then
     say "installing $TORCH_SPEC from TORCH_INDEX"
-    pip install --quiet --index-url "$TORCH_INDEX" "$TORCH_SPEC" || fail "pip could not install $TORCH_SPEC from $TORCH_INDEX"
+    pip install -qq --index-url "$TORCH_INDEX" "$TORCH_SPEC" || fail "pip could not install $TORCH_SPEC from $TORCH_INDEX"
     return
   fi
   if ! "$VENV/bin/python" -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (23, 3))'; then
     say "updating pip (before 23.3 it downloads packages only to look at them)"
-    pip install --quiet --upgrade pip || fail "pip could not update itself; is the package index reachable?"
+    pip install -qq --upgrade pip || fail "pip could not update itself; is the package index reachable?"
   fi
   local report cuda
   report="$(mktemp)"
@@ -137,11 +137,11 @@ install_torch() {
     fail "pip finds no $TORCH_SPEC for $("$VENV/bin/python" -V); set TORCH_SPEC, TORCH_INDEX or PYTHON (see tools/setup.sh)"
   rm -f "$report"
   if [[ -z "$cuda" || "${ALLOW_CUDA_TORCH:-}" == 1 ]]; then
-    say "installing $TORCH_SPEC"
-    pip install --quiet "$TORCH_SPEC" || fail "pip could not install $TORCH_SPEC"
+    say "installing $TORCH_SPEC (some 200 MB for a CPU build, it may take a minute)"
+    pip install -qq "$TORCH_SPEC" || fail "pip could not install $TORCH_SPEC"
   else
     say "the default build would bring CUDA (${cuda%% *}, ...); installing the CPU build from $TORCH_CPU_INDEX"
-    pip install --quiet --index-url "$TORCH_CPU_INDEX" "$TORCH_SPEC" ||
+    pip install -qq --index-url "$TORCH_CPU_INDEX" "$TORCH_SPEC" ||
       fail "no CPU build of $TORCH_SPEC from $TORCH_CPU_INDEX; set TORCH_INDEX to an index that has one," \
         "or ALLOW_CUDA_TORCH=1 to accept the CUDA build (several GB)"
   fi
@@ -151,8 +151,8 @@ install_package() {
   local constraint
   constraint="$(mktemp)"
   "$VENV/bin/python" -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >"$constraint"
-  say "installing analog-deq and its tools into .venv (keeping $(cat "$constraint"))"
-  (cd "$ROOT" && pip install --quiet --constraint "$constraint" -e '.[dev]') || fail "pip could not install analog-deq; see above"
+  say "installing analog-deq and its tools into .venv (keeping $(cat "$constraint")); this may take a minute"
+  (cd "$ROOT" && pip install -qq --constraint "$constraint" -e '.[dev]') || fail "pip could not install analog-deq; see above"
   rm -f "$constraint"
 }
 

@@ -1,0 +1,350 @@
+"""The command line: help, JSON, exit codes and rendering, over a pipeline that only records its calls."""
+
+from __future__ import annotations
+
+import errno
+import json
+import runpy
+import subprocess
+import sys
+import time
+import types
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import analog_deq
+import analog_deq.spice
+from analog_deq import errors
+from analog_deq.cli import cli
+from analog_deq.command import find_input
+from analog_deq.errors import SpecError
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = list(cli.commands)
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    stage: str
+    outputs: dict[str, Path]
+    summary: dict[str, object]
+    reused: bool
+    seconds: float
+    exit_code: int = 0
+    checks: tuple[dict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    ok: bool
+    problems: tuple[str, ...]
+    versions: dict[str, str]
+
+
+CHECKS = (
+    {
+        "id": "net.fixed_point_err", "quantity": "error of [the] fixed point", "value": 0.31, "unit": "%",
+        "limit": {"min": None, "max": 1.0}, "n": 360, "interval": [0.28, 0.35], "status": "pass", "worst": {},
+    },
+    {
+        "id": "net.settle_p99", "value": 4.5e-6, "unit": "s", "limit": {"max": 2e-6}, "n": 100, "interval": None,
+        "status": "fail", "worst": {"die": 7, "input": 12, "deck": "runs/verify/x/deck.cir"},
+    },
+    {
+        "id": "net.energy", "value": None, "unit": "J", "limit": {"min": 0, "max": 1e-9}, "n": 0,
+        "status": "inconclusive",
+    },
+)  # fmt: skip
+
+
+class FakePipeline(types.ModuleType):
+    """Records calls; ``raises`` is raised by the next one, ``exit_code`` is the verdict."""
+
+    def __init__(self) -> None:
+        super().__init__("analog_deq.pipeline")
+        self.calls: list[tuple[str, tuple, dict]] = []
+        self.raises: BaseException | None = None
+        self.exit_code = 0
+
+    def _stage(self, stage: str, args: tuple, options: dict, **fields) -> StageResult:
+        self.calls.append((stage, args, options))
+        if self.raises is not None:
+            raise self.raises
+        if "progress" in options:
+            options["progress"].start("some [work]", 4)
+            options["progress"].advance(4, failed=1)
+            options["progress"].note("a [note]")
+        summary = {"settling_time_s": 1.2e-6, "rows": np.int64(3), "fit": {"worst": float("nan")}, "forms": ("tanh",)}
+        return StageResult(stage, {"tables": Path("runs/x")}, summary, False, 1.5, **fields)
+
+    def calibrate(self, *args, **options):
+        return self._stage("calibrate", args, options)
+
+    def fit(self, *args, **options):
+        return self._stage("fit", args, options)
+
+    def train(self, *args, **options):
+        return self._stage("train", args, options)
+
+    def verify(self, *args, **options):
+        result = self._stage("verify", args, options, exit_code=self.exit_code, checks=CHECKS)
+        result.outputs["report"] = Path("runs/verify/x/report.html")
+        return result
+
+    def write_netlist(self, *args, **options):
+        return self._stage("netlist", args, options)
+
+    def run(self, *args, **options):
+        first = StageResult("calibrate", {}, {}, True, 0.0)
+        return [first, self.verify(*args, **options)]
+
+
+@pytest.fixture
+def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
+    fake = FakePipeline()
+    monkeypatch.setitem(sys.modules, "analog_deq.pipeline", fake)
+    monkeypatch.setattr(analog_deq, "pipeline", fake, raising=False)
+    return fake
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("design.toml", "proxy.json", "net.safetensors", "limits.toml"):
+        (tmp_path / name).write_text("")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+ARGUMENTS = {
+    "calibrate": ["calibrate", "design.toml"],
+    "fit": ["fit", "--design", "design.toml"],
+    "train": ["train", "design.toml", "--proxy", "proxy.json"],
+    "verify": ["verify", "net.safetensors", "--design", "design.toml", "--proxy", "proxy.json"],
+    "run": ["run", "design.toml", "--limits", "limits.toml"],
+    "netlist": ["netlist", "cell", "--design", "design.toml", "--out", "deck.cir"],
+}
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments, prog_name="analog-deq")
+
+
+# ------------------------------------------------------------------ help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_and_json(command: str) -> None:
+    result = call(command, "--help")
+    assert result.exit_code == 0
+    assert "Example" in result.stdout
+    assert f"analog-deq {command}" in result.stdout.split("Example")[1]
+    assert "--json" in result.stdout
+
+
+def test_every_option_has_help() -> None:
+    silent = [
+        (name, p.name)
+        for name, c in cli.commands.items()
+        for p in c.params
+        if isinstance(p, click.Option) and not p.help
+    ]
+    assert silent == []
+
+
+def test_commands_come_in_the_order_of_the_flow() -> None:
+    text = call("--help").stdout.split("Commands:")[1]
+    positions = [text.index(f"  {name} ") for name in COMMANDS]
+    assert positions == sorted(positions)
+    assert set(ARGUMENTS) | {"doctor"} == set(COMMANDS)
+
+
+def test_version() -> None:
+    assert analog_deq.__version__ in call("--version").stdout
+
+
+def test_help_is_fast_and_light() -> None:
+    heavy = "import sys, analog_deq.cli; print([m for m in ('torch', 'pandas', 'numpy', 'rich') if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "analog_deq.cli", "run", "--help"], capture_output=True, check=True)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.5
+
+
+def test_root_shim(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "cli.py"), "fit", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert "Usage: analog-deq fit" in done.stdout
+
+
+def test_reference_page_is_in_step() -> None:
+    reference = runpy.run_path(str(ROOT / "tools/cli_reference.py"))["reference"]
+    written = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    assert reference().split() == written.split(), "docs/cli.md is out of step: run `make docs`"
+
+
+# ------------------------------------------------------------------ JSON and rendering
+
+
+@pytest.mark.parametrize("command", list(ARGUMENTS))
+def test_json_is_all_of_stdout(command: str, pipeline: FakePipeline, folder: Path) -> None:
+    result = call(*ARGUMENTS[command], "--json")
+    assert result.exit_code == 0, result.output
+    payload = json.loads(result.stdout, parse_constant=pytest.fail)
+    assert payload["schema"] == "analog_deq.command/1"
+    assert (payload["command"], payload["exit_code"]) == (command, 0)
+    last = payload["stages"][-1]
+    assert last["outputs"]["tables"] == "runs/x"
+    assert last["summary"] == {"settling_time_s": 1.2e-6, "rows": 3, "fit": {"worst": None}, "forms": ["tanh"]}
+    assert ("verdict" in payload) == (command in {"verify", "run"})
+
+
+@pytest.mark.parametrize("command", list(ARGUMENTS))
+def test_talk_goes_to_stderr_and_figures_to_stdout(command: str, pipeline: FakePipeline, folder: Path) -> None:
+    result = call(*ARGUMENTS[command])
+    assert result.exit_code == 0, result.output
+    assert "settling time  1.2 us" in result.stdout
+    assert "1.5 s" in result.stdout
+    if command != "netlist":
+        assert "some [work]: 4/4 (1 failed)" in result.stderr
+        assert "a [note]" in result.stderr
+    assert "[work]" not in result.stdout
+
+
+def test_verdict_table(pipeline: FakePipeline, folder: Path) -> None:
+    pipeline.exit_code = errors.EXIT_SIGNOFF_FAILED
+    result = call(*ARGUMENTS["run"])
+    assert result.exit_code == errors.EXIT_SIGNOFF_FAILED
+    for text in (
+        "reused", "net.fixed_point_err", "error of [the] fixed point", "<= 1 %", "0.28 %, 0.35 %", "4.5 us", "<= 2 us",
+        "0 J .. 1 nJ", "net.settle_p99 is worst at: die 7, input 12, deck runs/verify/x/deck.cir",
+        "verdict: FAIL  (3 checks, 2 not passed)", "report:  runs/verify/x/report.html",
+    ):  # fmt: skip
+        assert text in result.stdout
+
+
+# ------------------------------------------------------------------ exit codes
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.SpecError("design.toml: 'bogus' is not a key"), 2),
+        (errors.FitError("missed by 3 %"), 2),
+        (errors.SignOffError("fail"), 1),
+        (errors.SimulatorNotFoundError("no ngspice: sudo apt-get install ngspice"), 3),
+        (errors.SimulationError("stopped", folder=Path("runs/x"), log_tail="singular matrix"), 3),
+        (PermissionError(errno.EACCES, "Permission denied", "design.toml"), 2),
+        (OSError(errno.ENOSPC, "No space left on device"), 3),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 3),
+        (ZeroDivisionError("float division"), 3),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_errors_map_to_exit_codes(error, code: int, as_json: bool, pipeline: FakePipeline, folder: Path) -> None:
+    pipeline.raises = error
+    result = call(*ARGUMENTS["calibrate"], *(["--json"] if as_json else []))
+    assert result.exit_code == code
+    assert str(error) in result.stderr or isinstance(error, OSError | ModuleNotFoundError)
+    assert result.stderr.startswith("Interrupted: " if code == 130 else "Error: ")
+    if code == 130:
+        assert "again to resume" in result.stderr
+    assert ("Traceback" in result.stderr) == isinstance(error, ZeroDivisionError)
+    if as_json:
+        payload = json.loads(result.stdout)
+        assert (payload["command"], payload["exit_code"]) == ("calibrate", code)
+        assert payload["error"]["type"] == type(error).__name__
+    else:
+        assert result.stdout == ""
+
+
+@pytest.mark.parametrize(("code", "verdict"), [(0, "pass"), (1, "fail"), (4, "inconclusive")])
+def test_verdict_is_the_exit_code(code: int, verdict: str, pipeline: FakePipeline, folder: Path) -> None:
+    pipeline.exit_code = code
+    result = call(*ARGUMENTS["verify"], "--json")
+    assert result.exit_code == code
+    assert json.loads(result.stdout)["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["calibrate", "nowhere.toml"], "nowhere.toml: no such file"),
+        (["calibrate", "."], "is a folder, not a file"),
+        ([*ARGUMENTS["calibrate"], "--cell", "amplifier"], "is not role=path"),
+        ([*ARGUMENTS["calibrate"], "--cell", "a=x.cir", "--cell", "a=y.cir"], "'a' is given twice"),
+        ([*ARGUMENTS["calibrate"], "--timeout", "nan"], "not a positive number"),
+        ([*ARGUMENTS["calibrate"], "--timeout", "0"], "not a positive number"),
+        ([*ARGUMENTS["calibrate"], "--jobs", "0"], "--jobs"),
+        (["train", "design.toml", "--proxy", "nowhere.json"], "nowhere.json"),
+        (["run", "design.toml", "--limits", "nowhere"], "nowhere: no such file"),
+        (["netlist", "gate", "--design", "design.toml", "--out", "x"], "gate"),
+        (["fit"], "--design"),
+    ],
+)
+def test_wrong_use_is_exit_2_and_calls_nothing(
+    arguments: list[str], message: str, pipeline: FakePipeline, folder: Path
+) -> None:
+    before = sorted(folder.iterdir())
+    result = call(*arguments)
+    assert (result.exit_code, result.stdout, pipeline.calls) == (2, "", [])
+    assert message in result.stderr
+    assert sorted(folder.iterdir()) == before
+
+
+# ------------------------------------------------------------------ what reaches the library
+
+
+def test_options_reach_the_library(pipeline: FakePipeline, folder: Path) -> None:
+    call("calibrate", "design.toml", "--cell", "amplifier=my=op.cir", "--jobs", "3", "--timeout", "9", "--out", "t")
+    call(*ARGUMENTS["verify"], "--limits", "limits.toml", "--flat", "--dies", "5", "--runs", "elsewhere")
+    call(*ARGUMENTS["train"], "--no-baselines")
+    (_, args, calibrate), (_, _, verify), (_, _, train) = pipeline.calls
+    assert args == (Path("design.toml"),)
+    assert calibrate["cells"] == {"amplifier": "my=op.cir"}
+    assert (calibrate["jobs"], calibrate["timeout_s"], calibrate["out"]) == (3, 9.0, Path("t"))
+    assert calibrate["runs"] == Path("runs")
+    assert (verify["flat"], verify["dies"], verify["runs"]) == (True, 5, Path("elsewhere"))
+    assert verify["limits"] == Path("limits.toml")
+    assert "timeout_s" not in verify  # the library's default stands
+    assert train["baselines"] is False
+
+
+def test_shipped_names_resolve_and_files_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    (shipped / "digits.toml").write_text("")
+    monkeypatch.setattr("analog_deq.resources.shipped", lambda folder: shipped)
+    assert find_input("digits", "data/designs") == shipped / "digits.toml"
+    with pytest.raises(SpecError, match="one of: digits"):
+        find_input("digit", "data/designs")
+    Path("digits").write_text("")
+    assert find_input("digits", "data/designs") == Path("digits")
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_doctor(ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Diagnosis(ok, () if ok else ("ngspice: not found; run: sudo apt-get install ngspice",), {"torch": "2.13.0"})
+    fake = types.SimpleNamespace(diagnose=lambda: found)
+    monkeypatch.setitem(sys.modules, "analog_deq.spice.doctor", fake)
+    monkeypatch.setattr(analog_deq.spice, "doctor", fake, raising=False)
+    human, machine = call("doctor"), call("doctor", "--json")
+    assert human.exit_code == machine.exit_code == (0 if ok else 3)
+    assert "torch  2.13.0" in human.stdout
+    assert json.loads(machine.stdout)["ok"] is ok
+    assert ("sudo apt-get install ngspice" in human.stdout) != ok
