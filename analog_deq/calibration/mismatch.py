@@ -1,0 +1,151 @@
+"""Monte-Carlo dies of single neurons (transfer and step response) and of conductances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analog_deq.calibration.measurement import SPICE_OPTIONS, AbstractMeasurement, Bench, Rows
+from analog_deq.calibration.settling import STEP_RISE_S, STEP_START_S, step_deck, step_waveform
+from analog_deq.calibration.waveforms import fit_step
+from analog_deq.draws import Stream, deviations, generator
+from analog_deq.netlists.deck import build_deck
+from analog_deq.netlists.neuron import NeuronCells
+from analog_deq.netlists.testbench import NeuronCopy, copy_vectors, neuron_bench, step_source, synapse_bench
+from analog_deq.records import Dc, Deck, Op, Plot
+from analog_deq.spec import PassiveMismatch
+
+READ_V = 0.1
+"""Voltage across a synapse when its conductance is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Die:
+    """One drawn neuron: index, deviations by key, load at the summing node."""
+
+    index: int
+    deviations: Mapping[str, float]
+    load_siemens: float
+
+
+def neuron_sigmas(cells: NeuronCells, passive: PassiveMismatch) -> dict[str, float]:
+    """Standard deviation of every deviation of one neuron: its cells' parameters and its passive parts."""
+    return {**cells.mismatch(), "r_feedback": passive.r_feedback, "c_feedback": passive.c_feedback}
+
+
+class NeuronMismatch(AbstractMeasurement):
+    """Each sample is a die: one neuron whose deviations were drawn in NumPy and written into the deck."""
+
+    name = "mismatch"
+    tables = ("mismatch", "mismatch_dynamic")
+
+    def samples(self, bench: Bench) -> list[Die]:
+        plan = bench.plan.mismatch
+        sigmas = neuron_sigmas(bench.cells, bench.design.mismatch)
+        dies = []
+        for index in range(plan.dies):
+            drawn = deviations(generator(bench.design.seed, Stream.CALIBRATION_DIE, index), sigmas, 1)
+            dies.append(Die(index, {key: float(value[0]) for key, value in drawn.items()}, plan.load_siemens))
+        return dies
+
+    def block_size(self, bench: Bench) -> int:
+        return bench.plan.mismatch.block
+
+    def decks(self, bench: Bench, block: Sequence[Die]) -> tuple[Deck, ...]:
+        plan, design = bench.plan.mismatch, bench.design
+        copies = [NeuronCopy(die.load_siemens, deviations=die.deviations) for die in block]
+        reach = bench.plan.transfer.h_max * bench.volts_per_h
+        static = build_deck(
+            "static transfer of mismatched neurons",
+            neuron_bench(copies, ["Vx x 0 0"], design.neuron, design.operating, bench.cells),
+            [Dc("Vx", -reach, reach, 2 * reach / (plan.points - 1))],
+            save=copy_vectors(len(block), signals=("v", "zp", "zn"), supply=False),
+            options=SPICE_OPTIONS,
+            files=bench.cells.files,
+            temperature_celsius=design.operating.temperature_celsius,
+        )
+        drive = step_source("x", "x", plan.step_h * bench.volts_per_h, STEP_START_S, STEP_RISE_S)
+        window = bench.plan.settling.window_s / 2
+        return static, step_deck("step responses of mismatched neurons", bench, copies, [drive], window, points=100)
+
+    def tabulate(self, bench: Bench, block: Sequence[Die], plots: Sequence[tuple[Plot, ...]]) -> Rows:
+        static, dynamic = plots[0][0], plots[1][0]
+        neuron = bench.design.neuron
+        step = bench.plan.mismatch.step_h * bench.volts_per_h
+        curves, steps = [], []
+        for k, die in enumerate(block):
+            frame = pd.DataFrame({"die": die.index, "load": die.load_siemens, "drive": static.sweep})
+            for signal in ("v", "zp", "zn"):
+                frame[signal] = np.real(static[f"v({signal}{k})"])
+            curves.append(frame)
+            time, v = step_waveform(dynamic, k)
+            fit = fit_step(time, -v, step, neuron.r_feedback_ohm * neuron.c_feedback_f)
+            steps.append(
+                {
+                    "die": die.index, "load": die.load_siemens, "step": step,
+                    "tau": fit.tau_s, "delay": fit.delay_s, "fit_rms": fit.rms,
+                }
+            )  # fmt: skip
+        return {"mismatch": pd.concat(curves), "mismatch_dynamic": pd.DataFrame(steps)}
+
+    def axes(self, bench: Bench, sample: Die) -> dict[str, dict[str, Any]]:
+        axes = {"die": sample.index, "load": sample.load_siemens}
+        return {"mismatch": axes, "mismatch_dynamic": axes}
+
+
+class ConductanceMismatch(AbstractMeasurement):
+    """Each sample is a die holding one synapse at every conductance of the plan, read at ``READ_V``."""
+
+    name = "conductance"
+    tables = ("conductance",)
+
+    def samples(self, bench: Bench) -> list[tuple[int, tuple[float, ...]]]:
+        sigma = bench.cells.synapse.mismatch_sigmas.get("dg", 0.0)
+        levels = bench.plan.mismatch.conductances_siemens
+        return [
+            (
+                index,
+                tuple(deviations(generator(bench.design.seed, Stream.CONDUCTANCE_DIE, index), {"dg": sigma}, len(levels))["dg"]),
+            )
+            for index in range(bench.plan.mismatch.dies)
+        ]
+
+    def block_size(self, bench: Bench) -> int:
+        return 64
+
+    def decks(self, bench: Bench, block: Sequence[tuple[int, tuple[float, ...]]]) -> tuple[Deck, ...]:
+        levels = bench.plan.mismatch.conductances_siemens
+        cells = [(g, float(dg)) for _, errors in block for g, dg in zip(levels, errors, strict=True)]
+        return (
+            build_deck(
+                "conductances of mismatched synapses",
+                synapse_bench(cells, bench.cells, READ_V),
+                [Op()],
+                save=[f"i(vg{k})" for k in range(len(cells))],
+                options=SPICE_OPTIONS,
+                files=[bench.cells.synapse.file],
+                temperature_celsius=bench.design.operating.temperature_celsius,
+            ),
+        )
+
+    def tabulate(
+        self, bench: Bench, block: Sequence[tuple[int, tuple[float, ...]]], plots: Sequence[tuple[Plot, ...]]
+    ) -> Rows:
+        levels = bench.plan.mismatch.conductances_siemens
+        plot = plots[0][0]
+        rows = [
+            {
+                "die": index, "target": g, "read": READ_V,
+                "measured": -float(np.real(plot[f"i(vg{k * len(levels) + j})"][0])) / READ_V,
+            }
+            for k, (index, _) in enumerate(block)
+            for j, g in enumerate(levels)
+        ]  # fmt: skip
+        return {"conductance": pd.DataFrame(rows)}
+
+    def axes(self, bench: Bench, sample: tuple[int, tuple[float, ...]]) -> dict[str, dict[str, Any]]:
+        return {"conductance": {"die": sample[0], "read": READ_V}}

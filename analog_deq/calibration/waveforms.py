@@ -1,0 +1,55 @@
+"""Numbers from waveforms: settling, overshoot and the single-pole fit of a step response."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import least_squares
+
+from analog_deq.fit.forms import step_response
+
+
+def settling_time(t_s: np.ndarray, y: np.ndarray, final: float, band: float) -> float:
+    """Time of the last exit from ``final`` +- ``band``, interpolated at the crossing; NaN if it ends outside.
+
+    0.0 when the waveform never leaves the band. ``band`` in the unit of ``y``.
+    """
+    outside = np.flatnonzero(np.abs(y - final) > band)
+    if outside.size == 0:
+        return 0.0
+    k = int(outside[-1])
+    if k + 1 >= len(y):
+        return float("nan")
+    a, b = abs(y[k] - final), abs(y[k + 1] - final)
+    return float(t_s[k] + (t_s[k + 1] - t_s[k]) * (a - band) / (a - b))
+
+
+def overshoot(y: np.ndarray, start: float, final: float) -> float:
+    """Largest excursion beyond the final value, relative to the step; 0.0 for a monotone response."""
+    step = final - start
+    return float(max(0.0, np.max((y - final) / step)))
+
+
+@dataclass(frozen=True, slots=True)
+class StepFit:
+    """Single-pole fit of a step response: time constant, delay, rms residual relative to the step."""
+
+    tau_s: float
+    delay_s: float
+    rms: float
+
+
+def fit_step(t_s: np.ndarray, y: np.ndarray, step: float, tau_guess_s: float) -> StepFit:
+    """Least-squares single-pole fit of ``y`` (starting at 0 at t = 0) to a step of size ``step``."""
+    time = torch.as_tensor(t_s, dtype=torch.float64)
+
+    def residual(p: np.ndarray) -> np.ndarray:
+        model = step_response(time, torch.tensor(p[0]), torch.tensor(p[1] * tau_guess_s), torch.tensor(p[2] * tau_guess_s))
+        return model.numpy() - y / step
+
+    solution = least_squares(residual, [y[-1] / step, 1.0, 0.0], x_scale=[1.0, 1.0, 0.01], xtol=1e-12, ftol=1e-12)
+    return StepFit(
+        float(solution.x[1] * tau_guess_s), float(solution.x[2] * tau_guess_s), float(np.sqrt(np.mean(solution.fun**2)))
+    )

@@ -1,0 +1,144 @@
+"""Dynamic fits: time constant versus load, and the output noise of a neuron."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.optimize import least_squares, nnls
+
+from analog_deq.fit.forms import hermite, loop_noise_density, low_pass, pchip_slopes
+from analog_deq.fit.parameters import Form, Goodness, Table, least_squares_covariance
+from analog_deq.fit.static import split_axis
+
+
+def fit_tau(settling: pd.DataFrame, tolerance: float) -> Form:
+    """``tau = tau0 + tau_load G`` and the mean delay, from small steps at every second load.
+
+    Held out: the other loads at every step size and sign, as relative error of tau.
+    """
+    rows = settling.drop_duplicates(["load", "step"])
+    small = rows["step"].abs() == rows["step"].abs().min()
+    train_loads, held_loads = split_axis(rows["load"])
+    train, held = rows[small & rows["load"].isin(train_loads)], rows[rows["load"].isin(held_loads)]
+    design = np.stack([np.ones(len(train)), train["load"].to_numpy()], axis=1)
+    solution, *_ = np.linalg.lstsq(design, train["tau"].to_numpy(), rcond=None)
+    delay = float(train["delay"].mean())
+    covariance = np.zeros((3, 3))
+    covariance[:2, :2] = least_squares_covariance(design, design @ solution - train["tau"].to_numpy())
+    covariance[2, 2] = float(train["delay"].var(ddof=1) / len(train))
+
+    def error(part: pd.DataFrame) -> float:
+        return float((solution[0] + solution[1] * part["load"] - part["tau"]).abs().div(part["tau"]).max())
+
+    return Form(
+        form="tau = tau0 + tau_load G",
+        values={"tau0_s": float(solution[0]), "tau_load_s_per_siemens": float(solution[1]), "delay_s": delay},
+        covariance=covariance.tolist(),
+        domain={
+            "load_siemens": (float(rows["load"].min()), float(rows["load"].max())),
+            "step_v": (float(rows["step"].min()), float(rows["step"].max())),
+        },
+        goodness=Goodness(
+            unit="relative, max", train=error(train), held_out=error(held), n_train=len(train), n_held_out=len(held),
+            tolerance=tolerance,
+        ),
+    )  # fmt: skip
+
+
+def fit_noise(
+    noise: pd.DataFrame,
+    tau: Form,
+    activation: Table,
+    *,
+    r_feedback_ohm: float,
+    v_unit_v: float,
+    z_unit_v: float,
+    temperature_k: float,
+    tolerance: float,
+) -> Form:
+    """Noise of one neuron, split at the loop: what the feedback sees and what it does not.
+
+    *In the loop*: a white density S_h at the integrator's input, ``[4kT Y + en^2 Y^2] R_F^2 / v_unit^2`` with
+    Y = 1/R_F + G, shaped by the pole tau. *At z*: a white density ``S_z = a + b D^2`` (D = dz/dh) with a 1/f corner.
+    *Wide band*: variances beyond the pole, ``D^2 (c0 + c1 G + c2 G^2) + c3`` at z. Values in units of h and z. Every
+    second load is held out; the error is relative, of the integrated rms at z.
+    """
+    table = torch.as_tensor(activation.values, dtype=torch.float64)
+    slopes = pchip_slopes(table, activation.step)
+    train_loads, _ = split_axis(noise["load"])
+    records = []
+    for (load, bias), group in noise.groupby(["load", "bias"]):
+        tau_s = tau.values["tau0_s"] + tau.values["tau_load_s_per_siemens"] * load
+        spectra = {name: part.sort_values("frequency") for name, part in group.groupby("output")}
+        f = spectra["v"]["frequency"].to_numpy()
+        s_v = (spectra["v"]["density"].to_numpy() / v_unit_v) ** 2
+        s_z = (spectra["z"]["density"].to_numpy() / (2 * z_unit_v)) ** 2
+        _, d = hermite(torch.tensor([bias / v_unit_v]), activation.start, activation.step, table, slopes)
+        slope2 = float(d[0]) ** 2
+        pole = 1 / (2 * np.pi * tau_s)
+        plateau = (f > pole / 300) & (f < pole / 20)
+        loop = float(np.median(s_v[plateau]))
+        filtered = loop * low_pass(torch.as_tensor(f), torch.tensor(tau_s)).numpy()
+        out = s_z - slope2 * filtered
+        white = float(np.median(out[(f > 3 * pole) & (f < 30 * pole)]))
+        low = (f >= f[0]) & (f < pole / 30)
+        corner = float(np.median((out[low] / white - 1) * f[low]))
+        records.append(
+            {
+                "load": load, "slope2": slope2, "tau": tau_s, "loop": loop, "white": white, "corner": max(0.0, corner),
+                "total_z": float(np.trapezoid(s_z, f)), "wide_z": float(np.trapezoid(s_z, f) - slope2 * loop / (4 * tau_s)),
+            }
+        )  # fmt: skip
+    frame = pd.DataFrame(records)
+    train = frame[frame["load"].isin(train_loads)]
+    held = frame[~frame["load"].isin(train_loads)]
+
+    def density(en: np.ndarray, loads: pd.Series) -> np.ndarray:
+        model = loop_noise_density(torch.as_tensor(loads.to_numpy()), torch.tensor(en[0]), r_feedback_ohm, temperature_k)
+        return np.asarray(model.numpy() / v_unit_v**2)
+
+    scale = float(np.sqrt(train["loop"].max()) * v_unit_v / (1 + r_feedback_ohm * train["load"].max()))
+    en_fit = least_squares(
+        lambda p: np.log(density(p * scale, train["load"]) / train["loop"].to_numpy()), [1.0], xtol=1e-12
+    )
+    en = float(abs(en_fit.x[0]) * scale)
+    white, _ = nnls(np.stack([np.ones(len(train)), train["slope2"]], axis=1) / train["white"].to_numpy()[:, None], np.ones(len(train)))
+    wide, _ = nnls(_wide_features(train) / train["wide_z"].to_numpy()[:, None], np.ones(len(train)))
+
+    def error(part: pd.DataFrame) -> float:
+        loop = density(np.array([en]), part["load"])
+        total = part["slope2"] * loop / (4 * part["tau"]) + _wide_features(part) @ wide
+        return float((np.sqrt(total) / np.sqrt(part["total_z"]) - 1).abs().max())
+
+    values = {
+        "en_v_per_rthz": en, "z_white": float(white[0]), "z_white_slope2": float(white[1]),
+        "z_corner_hz": float(train["corner"].median()),
+        "wide_slope2": float(wide[0]), "wide_slope2_load": float(wide[1]), "wide_slope2_load2": float(wide[2]),
+        "wide_floor": float(wide[3]),
+    }  # fmt: skip
+    covariance = np.zeros((len(values), len(values)))
+    freedom = max(1, len(train) - 1)
+    covariance[0, 0] = float(np.sum(en_fit.fun**2) / freedom / (en_fit.jac.T @ en_fit.jac)[0, 0]) * scale**2
+    features = np.stack([np.ones(len(train)), train["slope2"].to_numpy()], axis=1)
+    covariance[1:3, 1:3] = least_squares_covariance(features, features @ white - train["white"].to_numpy())
+    covariance[3, 3] = float(train["corner"].var(ddof=1) / len(train))
+    covariance[4:, 4:] = least_squares_covariance(_wide_features(train), _wide_features(train) @ wide - train["wide_z"].to_numpy())
+    return Form(
+        form="S_h = [4kT Y + en^2 Y^2] R_F^2 / v_unit^2; S_z = (a + b D^2)(1 + fc/f); wide = D^2 (c0 + c1 G + c2 G^2) + c3",
+        values=values,
+        covariance=covariance.tolist(),
+        domain={
+            "load_siemens": (float(frame["load"].min()), float(frame["load"].max())),
+            "frequency_hz": (float(noise["frequency"].min()), float(noise["frequency"].max())),
+        },
+        goodness=Goodness(
+            unit="relative rms at z, max", train=error(train), held_out=error(held), n_train=len(train),
+            n_held_out=len(held), tolerance=tolerance,
+        ),
+    )  # fmt: skip
+
+
+def _wide_features(frame: pd.DataFrame) -> np.ndarray:
+    slope2, load = frame["slope2"].to_numpy(), frame["load"].to_numpy()
+    return np.stack([slope2, slope2 * load, slope2 * load**2, np.ones(len(frame))], axis=1)

@@ -1,0 +1,148 @@
+"""Fits of what differs from die to die: neurons, conductances; and the check of the crossbar reduction."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.optimize import least_squares
+
+from analog_deq.fit.forms import hermite, pchip_slopes
+from analog_deq.fit.parameters import Distribution, Form, Goodness, Table
+from analog_deq.reduction import reduce_array
+
+NEURON_PARAMETERS = ("vos_v", "r_feedback", "tau", "sat", "in_scale", "in_offset", "out_offset")
+"""Input-referred op-amp offset (V); relative errors of R_F and tau; z = sat * sig(in_scale h + in_offset) + out_offset."""
+
+LINEAR_REACH = 0.5
+"""Share of the drive range in which the integrator is fitted as linear."""
+
+
+def extract_neurons(
+    curves: pd.DataFrame,
+    dynamics: pd.DataFrame,
+    integrator: Form,
+    tau: Form,
+    activation: Table,
+    *,
+    r_feedback_ohm: float,
+    v_unit_v: float,
+    z_unit_v: float,
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Parameters of each neuron from its own terminal measurements, and the held-out residuals of z.
+
+    Returns a frame with one row a die (columns ``die`` and ``NEURON_PARAMETERS``) and the residuals at every second
+    drive point, which the fit did not see.
+    """
+    table = torch.as_tensor(activation.values, dtype=torch.float64)
+    slopes = pchip_slopes(table, activation.step)
+    inverse, s0 = integrator.values["inverse_a0"], integrator.values["s0_v"]
+    taus = dynamics.set_index("die")["tau"]
+
+    def model(p: np.ndarray, h: np.ndarray) -> np.ndarray:
+        value, _ = hermite(torch.as_tensor(p[1] * h + p[2]), activation.start, activation.step, table, slopes)
+        return np.asarray(p[0] * value.numpy() + p[3])
+
+    rows, residuals = [], []
+    for die, group in curves.groupby("die"):
+        load = float(group["load"].iloc[0])
+        ratio = 1 + r_feedback_ohm * load
+        group = group.sort_values("drive")
+        linear = group[group["drive"].abs() <= LINEAR_REACH * group["drive"].abs().max()]
+        gain, offset = np.polyfit(linear["drive"], linear["v"], 1)
+        loop = 1 + ratio * inverse
+        # v (1/(R) (1 + 1/A0) + G/A0) = s (1/R + G) - drive/R_nominal: the gain gives R, the offset gives s at v = 0
+        relative_r = 1 / (-1 / gain - load * r_feedback_ohm * inverse) * (1 + inverse) - 1
+        vos = float(offset) * loop / ratio - s0
+        h = (-group["v"] / v_unit_v).to_numpy()
+        z = ((group["zp"] - group["zn"]) / (2 * z_unit_v)).to_numpy()
+        fit = least_squares(lambda p, h=h, z=z: model(p, h[0::2]) - z[0::2], [1.0, 1.0, 0.0, 0.0], xtol=1e-12)
+        residuals.append(model(fit.x, h[1::2]) - z[1::2])
+        nominal_tau = tau.values["tau0_s"] + tau.values["tau_load_s_per_siemens"] * load
+        relative_tau = float(taus[die]) / nominal_tau - 1
+        rows.append((die, vos, float(relative_r), relative_tau, *map(float, fit.x)))
+    return pd.DataFrame(rows, columns=["die", *NEURON_PARAMETERS]), np.concatenate(residuals)
+
+
+def fit_mismatch(
+    curves: pd.DataFrame,
+    dynamics: pd.DataFrame,
+    integrator: Form,
+    tau: Form,
+    activation: Table,
+    *,
+    r_feedback_ohm: float,
+    v_unit_v: float,
+    z_unit_v: float,
+    tolerance: float,
+    failed: int,
+) -> Distribution:
+    """Mean and covariance of the neuron parameters over dies; held out: every second point of each die's curve."""
+    frame, residuals = extract_neurons(
+        curves, dynamics, integrator, tau, activation, r_feedback_ohm=r_feedback_ohm, v_unit_v=v_unit_v, z_unit_v=z_unit_v
+    )
+    values = frame[list(NEURON_PARAMETERS)].to_numpy()
+    covariance = np.cov(values.T)
+    rms = float(np.sqrt(np.mean(residuals**2)))
+    return Distribution(
+        names=list(NEURON_PARAMETERS),
+        mean=[float(v) for v in values.mean(axis=0)],
+        covariance=covariance.tolist(),
+        mean_covariance=(covariance / len(values)).tolist(),
+        dies=len(values),
+        failed=failed,
+        goodness=Goodness(
+            unit="units of z, rms", train=rms, held_out=rms, n_train=len(curves) - len(residuals),
+            n_held_out=len(residuals), tolerance=tolerance,
+        ),
+    )  # fmt: skip
+
+
+def fit_conductance(conductance: pd.DataFrame, tolerance: float) -> Form:
+    """Mean and relative spread of programmed conductances: ``g = target (1 + mean + sigma n)``.
+
+    Train on the even dies; held out: the relative difference of the odd dies' spread, in its own standard errors
+    times its sampling error, so that pure chance stays below the tolerance.
+    """
+    relative = conductance["measured"] / conductance["target"] - 1
+    even = conductance["die"] % 2 == 0
+    train, held = relative[even], relative[~even]
+    mean, sigma = float(train.mean()), float(train.std(ddof=1))
+    n = len(train)
+    return Form(
+        form="g = target (1 + mean + sigma n)",
+        values={"mean": mean, "sigma": sigma},
+        covariance=[[sigma**2 / n, 0.0], [0.0, sigma**2 / (2 * (n - 1))]],
+        domain={"target_siemens": (float(conductance["target"].min()), float(conductance["target"].max()))},
+        goodness=Goodness(
+            unit="difference of relative spread", train=0.0, held_out=abs(float(held.std(ddof=1)) - sigma),
+            n_train=n, n_held_out=len(held), tolerance=tolerance,
+        ),
+    )  # fmt: skip
+
+
+def fit_crossbar(crossbar: pd.DataFrame, r_dac_ohm: float, tolerance: float) -> Form:
+    """Exact reduction against ngspice column currents; nothing is fitted, so every row is held out."""
+    worst, scale = 0.0, 0.0
+    for r_line, group in crossbar.groupby("r_line"):
+        g = group.pivot_table(index="row", columns="column", values="g").to_numpy()
+        current = group.pivot_table(index="row", columns="column", values="current").to_numpy()
+        drive = float(group["drive"].iloc[0])
+        reduced = reduce_array(g[0::2], g[1::2], r_line_ohm=float(r_line), r_dac_ohm=r_dac_ohm)
+        columns = g.shape[1]
+        sources = g.shape[0] - 2 * columns
+        # currents leave the array at the summing nodes held at 0 V
+        model = -np.concatenate([reduced.y_sources[:columns].T, reduced.y_ports[:columns, columns:].T]) * drive
+        assert model.shape == current.shape == (sources + 2 * columns, columns)
+        worst = max(worst, float(np.abs(model - current).max()))
+        scale = max(scale, float(np.abs(current).max()))
+    return Form(
+        form="exact reduction of the resistive array to its ports",
+        values={},
+        covariance=[],
+        domain={"r_line_ohm": (float(crossbar["r_line"].min()), float(crossbar["r_line"].max()))},
+        goodness=Goodness(
+            unit="relative to the largest current, max", train=0.0, held_out=worst / scale, n_train=0,
+            n_held_out=len(crossbar), tolerance=tolerance,
+        ),
+    )  # fmt: skip

@@ -1,0 +1,110 @@
+"""Crossbar netlists: the flat array of synapse cells and wire segments, and its reduced resistor mesh.
+
+Rows are word lines (inputs), columns bit lines (outputs). Logical row k has two physical rows: 2k driven at
++V through g_pos[k], 2k+1 driven at -V through g_neg[k]. Logical rows are ordered inputs, bias, states. Current
+flows from a row through the synapse (row -> col) into the column and down to the summing node s_i, so a
+positive weight with a positive input raises the current into s_i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analog_deq.errors import NetlistError
+from analog_deq.netlists.contract import Cell
+from analog_deq.netlists.deck import number
+
+
+@dataclass(frozen=True, slots=True)
+class CrossbarParameters:
+    """Conductances (logical rows, columns) in siemens and the array's parasitic resistances."""
+
+    g_pos: np.ndarray
+    g_neg: np.ndarray
+    r_line_ohm: float
+    r_dac_ohm: float
+
+    def __post_init__(self) -> None:
+        for name, g in (("g_pos", self.g_pos), ("g_neg", self.g_neg)):
+            if g.ndim != 2 or g.shape != self.g_pos.shape:
+                raise NetlistError(f"{name} has shape {g.shape}; g_pos and g_neg must be equal (rows, columns) arrays")
+            bad = np.argwhere(~(np.isfinite(g) & (g > 0)))
+            if len(bad):
+                where = tuple(int(k) for k in bad[0])
+                raise NetlistError(f"{name}[{where}] = {g[where]!r}: a conductance must be finite and > 0")
+        if self.g_pos.shape[0] < self.g_pos.shape[1]:
+            raise NetlistError("the array has fewer logical rows than columns; every state needs a row")
+        if not (np.isfinite(self.r_line_ohm) and self.r_line_ohm >= 0):
+            raise NetlistError(f"r_line_ohm = {self.r_line_ohm!r}: must be >= 0")
+        if not (np.isfinite(self.r_dac_ohm) and self.r_dac_ohm > 0):
+            raise NetlistError(f"r_dac_ohm = {self.r_dac_ohm!r}: must be > 0")
+
+    @property
+    def columns(self) -> int:
+        return self.g_pos.shape[1]
+
+    @property
+    def sources(self) -> int:
+        """Physical rows driven by DACs: two for each input and for the bias."""
+        return 2 * (self.g_pos.shape[0] - self.columns)
+
+
+def terminal(row: int, sources: int) -> str:
+    """Node where physical row ``row`` is driven: a DAC line or a neuron's driver output."""
+    if row < sources:
+        return f"x{row}"
+    state, negative = divmod(row - sources, 2)
+    return f"{'zn' if negative else 'zp'}{state}"
+
+
+def flat_lines(parameters: CrossbarParameters, synapse: Cell) -> list[str]:
+    """Every synapse cell, wire segment and DAC resistance of the array, one line each.
+
+    DAC sources are ``Vx{row}`` (0 V here; alter or sweep them) behind ``r_dac_ohm``. With ``r_line_ohm`` = 0 each
+    row and column is one node.
+    """
+    g = np.stack([parameters.g_pos, parameters.g_neg], axis=1).reshape(-1, parameters.columns)
+    rows, columns = g.shape
+    wired = parameters.r_line_ohm > 0
+    wire = number(parameters.r_line_ohm)
+    lines = []
+    for q in range(rows):
+        drive = terminal(q, parameters.sources)
+        if q < parameters.sources:
+            lines += [f"Rx{q} {drive} r{q} {number(parameters.r_dac_ohm)}"]
+            drive = f"r{q}"
+        for i in range(columns):
+            if wired:
+                lines.append(f"Rr{q}_{i} {drive if i == 0 else f'r{q}_{i - 1}'} r{q}_{i} {wire}")
+                below = f"c{q + 1}_{i}" if q + 1 < rows else f"s{i}"
+                lines.append(f"Rc{q}_{i} c{q}_{i} {below} {wire}")
+                nodes = {"row": f"r{q}_{i}", "col": f"c{q}_{i}"}
+            else:
+                nodes = {"row": drive, "col": f"s{i}"}
+            lines.append(synapse.instance(f"Xg{q}_{i}", nodes, {"g": float(g[q, i])}))
+    return lines
+
+
+def mesh_lines(branches: Sequence[tuple[int, int, float]], columns: int) -> list[str]:
+    """Resistors of the reduced array between its ports ``s_0.., zp_0, zn_0, ..`` (branch: port, port or -1, siemens)."""
+    ports = [f"s{i}" for i in range(columns)]
+    ports += [f"{sign}{i}" for i in range(columns) for sign in ("zp", "zn")]
+    lines = []
+    for a, b, conductance in branches:
+        if not (np.isfinite(conductance) and conductance > 0):
+            raise NetlistError(f"mesh branch ({a}, {b}) has conductance {conductance!r}; it must be > 0")
+        lines.append(f"Rm{a}_{b if b >= 0 else 'g'} {ports[a]} {ports[b] if b >= 0 else '0'} {number(1 / conductance)}")
+    return lines
+
+
+def ideal_currents(g_pos: np.ndarray, g_neg: np.ndarray, volts: np.ndarray) -> np.ndarray:
+    """Column currents of the ideal array, i_j = sum_k V_k (g_pos - g_neg)_kj, in amperes; ``volts`` is (..., rows).
+
+    >>> import numpy as np
+    >>> ideal_currents(np.array([[2e-6], [1e-6]]), np.array([[1e-6], [3e-6]]), np.array([1.0, 1.0]))
+    array([-1.e-06])
+    """
+    return volts @ (g_pos - g_neg)

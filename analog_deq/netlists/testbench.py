@@ -1,0 +1,76 @@
+"""Testbenches: many independent copies of one neuron, or of a synapse, in a single deck.
+
+Copies share the time step but no node other than ground and their drive, so one short ngspice process
+measures a whole block of loads, steps or mismatch dies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from PySpice.Spice.Netlist import Circuit
+
+from analog_deq.netlists.deck import number
+from analog_deq.netlists.neuron import NeuronCells, NeuronNodes, add_neuron, circuit_lines
+from analog_deq.spec import Neuron, Operating
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronCopy:
+    """One copy: its load at the summing node, load at each driver output, drive node and mismatch."""
+
+    load_siemens: float
+    driver_load_siemens: float = 0.0
+    drive: str = "x"
+    deviations: Mapping[str, float] = field(default_factory=dict)
+
+
+def neuron_bench(
+    copies: Sequence[NeuronCopy],
+    drives: Sequence[str],
+    neuron: Neuron,
+    operating: Operating,
+    cells: NeuronCells,
+) -> list[str]:
+    """Lines of a testbench: copy k has nodes s{k} v{k} zp{k} zn{k} and supplies Vdd{k} Vss{k} of its own.
+
+    A drive of V volts pushes V / R_F into the summing node through a noiseless transconductor, so that h = V /
+    v_unit for an ideal integrator. ``drives`` are the source lines that define the drive nodes.
+    """
+    circuit = Circuit("neuron_bench")
+    for k, copy in enumerate(copies):
+        nodes = NeuronNodes.numbered(k, vdd=f"vdd{k}", vss=f"vss{k}")
+        circuit.V(f"dd{k}", nodes.vdd, "0", operating.vdd_v)
+        circuit.V(f"ss{k}", nodes.vss, "0", operating.vss_v)
+        circuit.VCCS(f"in{k}", "0", nodes.summing, copy.drive, "0", 1 / neuron.r_feedback_ohm)
+        circuit.R(f"l{k}", nodes.summing, "0", 1 / copy.load_siemens)
+        if copy.driver_load_siemens > 0:
+            circuit.R(f"p{k}", nodes.z_pos, "0", 1 / copy.driver_load_siemens)
+            circuit.R(f"n{k}", nodes.z_neg, "0", 1 / copy.driver_load_siemens)
+        add_neuron(circuit, k, nodes, neuron, cells, copy.deviations)
+    return [*cells.includes, *drives, *circuit_lines(circuit)]
+
+
+def copy_vectors(copies: int, signals: Sequence[str] = ("v", "s", "zp", "zn"), supply: bool = True) -> list[str]:
+    """Vectors of every copy: ``v(signal{k})``, then the supply currents of every copy."""
+    vectors = [f"v({signal}{k})" for signal in signals for k in range(copies)]
+    if supply:
+        vectors += [f"i({rail}{k})" for rail in ("vdd", "vss") for k in range(copies)]
+    return vectors
+
+
+def step_source(name: str, node: str, volts: float, delay_s: float, rise_s: float) -> str:
+    """A voltage step from 0 to ``volts`` that begins at ``delay_s`` and lasts ``rise_s``."""
+    points = [(0.0, 0.0), (delay_s, 0.0), (delay_s + rise_s, volts)]
+    return f"V{name} {node} 0 PWL({' '.join(f'{number(t)} {number(v)}' for t, v in points)})"
+
+
+def synapse_bench(conductances: Sequence[tuple[float, float]], cells: NeuronCells, read_v: float) -> list[str]:
+    """Synapse cells, each (g in siemens, relative error dg) with ``read_v`` across it; current in i(Vg{k})."""
+    lines = [".include " + cells.synapse.file[0]]
+    for k, (g, dg) in enumerate(conductances):
+        lines.append(f"Vg{k} g{k} 0 {number(read_v)}")
+        params = {"g": g, **({"dg": dg} if dg else {})}
+        lines.append(cells.synapse.instance(f"Xg{k}", {"row": f"g{k}", "col": "0"}, params))
+    return lines
