@@ -119,7 +119,8 @@ def _not_hurwitz(a: Tensor) -> str:
     item = int(real.argmax())
     return (
         f"stationary_covariance: matrix {item} of {len(flat)} is not Hurwitz, largest real part "
-        f"{float(real[item]):.3g} 1/s: there is no stationary noise. Certify the weights (class A) or linearise at a solved equilibrium"
+        f"{float(real[item]):.3g} 1/s: there is no "
+        "stationary noise. Certify the weights (class A) or linearise at a solved equilibrium"
     )
 
 

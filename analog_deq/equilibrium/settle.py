@@ -158,6 +158,7 @@ def settling_time(
         worst = float(deviation[-1].abs().amax(-1).reshape(-1)[flat])
         raise EquilibriumError(
             f"settling_time: {count} of {settled.numel()} samples do not settle within {float(times[-1]):.3g} s; "
-            f"sample {flat} ends {worst:.3g} from its final value, band {band:.3g}. Lengthen the window or check z_final"
+            f"sample {flat} ends {worst:.3g} from its final value, band {band:.3g}. "
+            "Lengthen the window or check z_final"
         )
     return settled
