@@ -70,12 +70,13 @@ def calibrate(ctx: click.Context, source: str, timeout_s: float | None, **rest: 
     \b
     Example
       analog-deq calibrate digits
-      analog-deq calibrate my_plan.toml --cell amplifier=my_opamp.cir --jobs 4
+      analog-deq calibrate my_plan.toml --cell opamp=my_opamp.toml --jobs 4
     """
-    from analog_deq import console, pipeline
+    from analog_deq import pipeline
+    from analog_deq.progress import drawn_progress
 
     path = find_input(source, DESIGNS, PLANS)
-    with console.progress() as progress:
+    with drawn_progress() as progress:
         result = pipeline.calibrate(path, progress=progress, **given(timeout_s=timeout_s), **rest)
     finish(ctx, [result])
 
@@ -95,10 +96,11 @@ def fit(ctx: click.Context, tables: Path | None, design: str, **rest: Any) -> No
       analog-deq fit tables/ --design digits --out proxy.json
       analog-deq fit --design digits
     """
-    from analog_deq import console, pipeline
+    from analog_deq import pipeline
+    from analog_deq.progress import drawn_progress
 
     path = find_input(design, DESIGNS)
-    with console.progress() as progress:
+    with drawn_progress() as progress:
         result = pipeline.fit(tables, design=path, progress=progress, **rest)
     finish(ctx, [result])
 
@@ -116,10 +118,11 @@ def train(ctx: click.Context, design: str, **rest: Any) -> None:
     Example
       analog-deq train digits --proxy proxy.json --out net.safetensors
     """
-    from analog_deq import console, pipeline
+    from analog_deq import pipeline
+    from analog_deq.progress import drawn_progress
 
     path = find_input(design, DESIGNS)
-    with console.progress() as progress:
+    with drawn_progress() as progress:
         result = pipeline.train(path, progress=progress, **rest)
     finish(ctx, [result])
 
@@ -143,10 +146,11 @@ def verify(
     Example
       analog-deq verify net.safetensors --design digits --proxy proxy.json --limits default
     """
-    from analog_deq import console, pipeline
+    from analog_deq import pipeline
+    from analog_deq.progress import drawn_progress
 
     paths = {"design": find_input(design, DESIGNS), "limits": find_input(limits, LIMITS) if limits else None}
-    with console.progress() as progress:
+    with drawn_progress() as progress:
         result = pipeline.verify(checkpoint, progress=progress, **paths, **given(timeout_s=timeout_s), **rest)
     finish(ctx, [result])
 
@@ -166,11 +170,12 @@ def run(ctx: click.Context, design: str, limits: str | None, **rest: Any) -> Non
       analog-deq run digits --limits default
       analog-deq run my_design.toml --limits my_limits.toml --json > result.json
     """
-    from analog_deq import console, pipeline
+    from analog_deq import pipeline
+    from analog_deq.progress import drawn_progress
 
     path = find_input(design, DESIGNS)
     judged_by = find_input(limits, LIMITS) if limits else None
-    with console.progress() as progress:
+    with drawn_progress() as progress:
         results = pipeline.run(path, limits=judged_by, progress=progress, **rest)
     finish(ctx, results)
 
@@ -191,7 +196,7 @@ def netlist(ctx: click.Context, kind: str, design: str, **rest: Any) -> None:
 
     \b
     Example
-      analog-deq netlist cell --design digits --cell amplifier --out opamp_tb.cir
+      analog-deq netlist cell --design digits --cell opamp --out opamp_tb.cir
       analog-deq netlist network --design digits --checkpoint net.safetensors --proxy proxy.json \\
           --image 3 --out net.cir
     """

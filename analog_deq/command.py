@@ -147,12 +147,12 @@ def find_input(text: str, *folders: str) -> Path:
 def _parse_cells(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     cells: dict[str, str] = {}
     for text in values:
-        role, sign, path = text.partition("=")
-        if not (role and sign and path):
-            raise click.BadParameter(f"{text!r} is not role=path, such as amplifier=my_opamp.cir", ctx, param)
+        role, sign, cell = text.partition("=")
+        if not (role and sign and cell):
+            raise click.BadParameter(f"{text!r} is not role=cell, such as opamp=my_opamp.toml", ctx, param)
         if role in cells:
             raise click.BadParameter(f"the role {role!r} is given twice", ctx, param)
-        cells[role] = path
+        cells[role] = cell
     return cells
 
 
@@ -188,8 +188,8 @@ runs_option = click.option(
 )
 jobs_option = click.option("--jobs", type=_COUNT, help="ngspice processes at a time.  [default: one a core]")
 cells_option = click.option(
-    "--cell", "cells", multiple=True, metavar="ROLE=PATH", callback=_parse_cells,
-    help="Use your own netlist for a cell of the design; may be repeated.",
+    "--cell", "cells", multiple=True, metavar="ROLE=CELL", callback=_parse_cells,
+    help="Use another cell in a role: a shipped name or the path of your cell.toml. May be repeated.",
 )  # fmt: skip
 timeout_option = click.option(
     "--timeout", "timeout_s", type=float, callback=_parse_timeout, help="Seconds one ngspice process may take."

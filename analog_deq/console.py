@@ -1,40 +1,27 @@
-"""What a person sees: progress while stages run, their key figures, and the verdict table. No decisions here."""
+"""What a person reads when stages have finished: key figures, files, and the verdict table. No decisions here."""
 
 from __future__ import annotations
 
 import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
-from analog_deq.records import Progress
 from analog_deq.units import engineering
 
 if TYPE_CHECKING:
     from analog_deq.pipeline import StageResult
     from analog_deq.spice.doctor import Diagnosis
 
-LINE_INTERVAL_S = 5.0
 WIDTH_WITHOUT_TERMINAL = 132
+WIDTH_FOR_SENTENCES = 120
 VERDICTS = {0: "pass", 1: "fail", 4: "inconclusive"}
-_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
+_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "not_measured": "bold red"}
 _UNIT_OF_SUFFIX = {
     "_v_per_rthz": "V/rtHz", "_siemens": "S", "_celsius": "degC", "_percent": "%", "_ohm": "ohm", "_hz": "Hz",
     "_s": "s", "_v": "V", "_w": "W", "_j": "J", "_a": "A", "_f": "F",
@@ -45,102 +32,6 @@ def make_console(*, stderr: bool) -> Console:
     """Console on stdout or stderr; off a terminal it is wide enough for the tables."""
     stream: TextIO = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else WIDTH_WITHOUT_TERMINAL, highlight=False)
-
-
-# ------------------------------------------------------------------ progress
-
-
-class _RateColumn(ProgressColumn):
-    """Steps per second, and how many of them failed."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        text = Text("" if speed is None else f"{speed:.3g}/s", style="progress.data.speed")
-        if task.fields["failed"]:
-            text.append(f"  {task.fields['failed']} failed", style="bold red")
-        return text
-
-
-class BarProgress(Progress):
-    """One live bar for each unit of work, for a terminal."""
-
-    def __init__(self, console: Console) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _RateColumn())
-        self._bars = RichProgress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
-        self._task = self._bars.add_task("", total=None, visible=False, failed=0)
-        self._failed = 0
-        self._bars.start()
-
-    def start(self, label: str, total: int) -> None:
-        self._failed = 0
-        self._task = self._bars.add_task(escape(label), total=total, failed=0)
-
-    def advance(self, steps: int = 1, failed: int = 0) -> None:
-        self._failed += failed
-        self._bars.update(self._task, advance=steps, failed=self._failed)
-
-    def note(self, text: str) -> None:
-        self._bars.console.print(escape(text))
-
-    def close(self) -> None:
-        """Leaves the finished bars on the screen and gives the terminal back."""
-        self._bars.stop()
-
-
-class LineProgress(Progress):
-    """Plain lines for a log file: one when work starts and ends, between them one every few seconds."""
-
-    def __init__(self, console: Console, interval_s: float = LINE_INTERVAL_S) -> None:
-        self._console, self._interval_s = console, interval_s
-        self._lock = threading.Lock()
-        self._label, self._total, self._done, self._failed = "", 0, 0, 0
-        self._began = self._printed = time.monotonic()
-
-    def start(self, label: str, total: int) -> None:
-        with self._lock:
-            self._label, self._total, self._done, self._failed = label, total, 0, 0
-            self._began = self._printed = time.monotonic()
-            self._print(f"{label}: {total} to do")
-
-    def advance(self, steps: int = 1, failed: int = 0) -> None:
-        with self._lock:
-            before, now = self._done, time.monotonic()
-            self._done += steps
-            self._failed += failed
-            if before < self._total <= self._done:
-                self._print(f"{self._state()} in {now - self._began:.1f} s")
-            elif now - self._printed >= self._interval_s:
-                self._printed = now
-                rate = self._done / (now - self._began)
-                left = f", {(self._total - self._done) / rate:.0f} s left" if rate and self._done < self._total else ""
-                self._print(f"{self._state()}, {rate:.3g}/s{left}")
-
-    def note(self, text: str) -> None:
-        self._print(text)
-
-    def _state(self) -> str:
-        failures = f" ({self._failed} failed)" if self._failed else ""
-        return f"{self._label}: {self._done}/{self._total}{failures}"
-
-    def _print(self, text: str) -> None:
-        self._console.print(escape(text), soft_wrap=True)
-
-
-@contextmanager
-def progress() -> Iterator[Progress]:
-    """Progress on stderr: a bar on a terminal, lines elsewhere."""
-    console = make_console(stderr=True)
-    if not console.is_terminal:
-        yield LineProgress(console)
-        return
-    bar = BarProgress(console)
-    try:
-        yield bar
-    finally:
-        bar.close()
-
-
-# ------------------------------------------------------------------ results
 
 
 def format_figure(name: str, value: object) -> tuple[str, str]:
@@ -197,41 +88,71 @@ def render_stages(console: Console, results: Sequence[StageResult]) -> None:
 
 
 def render_verdict(console: Console, result: StageResult) -> None:
-    """Prints the verdict table of a verify stage, where each failing check was worst, and the report."""
-    table = Table(title="verdict", title_justify="left", title_style="bold")
+    """Prints the verdict table of a verify stage, where each missed check was worst, and the report."""
+    table = Table(title="verdict", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    sentences = console.width >= WIDTH_FOR_SENTENCES
     table.add_column("id", no_wrap=True)
-    table.add_column("quantity")
+    if sentences:
+        table.add_column("quantity")
     for name in ("value", "limit", "n", "interval"):
         table.add_column(name, justify="right")
     table.add_column("status", no_wrap=True)
     for check in result.checks:
-        unit, status = str(check.get("unit") or ""), str(check["status"])
-        interval = format_value(check["interval"], unit) if check.get("interval") else "-"
-        cells = [str(check["id"]), str(check.get("quantity") or "-"), format_value(check.get("value"), unit)]
-        cells += [format_limit(check.get("limit"), unit), format_value(check.get("n")), interval]
-        table.add_row(*(escape(cell) for cell in cells), Text(status, style=_STYLES.get(status, "")))
+        unit = str(check.get("unit") or "")
+        interval = " .. ".join(format_value(end, unit) for end in check.get("interval") or ()) or "-"
+        cells = [str(check["id"]), *([str(check.get("quantity") or "-")] if sentences else [])]
+        cells += [format_value(check.get("value"), unit), format_limit(check.get("limit"), unit)]
+        table.add_row(*(escape(cell) for cell in (*cells, format_value(check.get("n")), interval)), _status(check))
     console.print(table)
-    for check in result.checks:
-        if check["status"] != "pass" and check.get("worst"):
-            worst = ", ".join(f"{key} {value}" for key, value in check["worst"].items() if value is not None)
-            console.print(f"{check['id']} is worst at: {worst}", markup=False, soft_wrap=True)
-    missed = sum(check["status"] != "pass" for check in result.checks)
+    missed = [check for check in result.checks if check["status"] not in {"pass", "info"}]
+    for check in missed:
+        told = {key: value for key, value in (check.get("worst") or {}).items() if value not in (None, "")}
+        worst = ", ".join(f"{key} {value}" for key, value in told.items())
+        reasons = [
+            check.get("detail"),
+            worst and f"worst at {worst}",
+            check.get("waived") and f"waived: {check['waived']}",
+        ]
+        text = "; ".join(str(reason) for reason in reasons if reason)
+        console.print(f"{check['id']}: {text or check['status']}", markup=False, soft_wrap=True)
+        if check.get("replay"):
+            console.print(f"  replay: {check['replay']}", markup=False, soft_wrap=True)
     verdict = VERDICTS.get(result.exit_code, f"error (exit {result.exit_code})")
-    counts = f"{len(result.checks)} checks, {missed} not passed"
+    counts = f"{len(result.checks)} checks, {len(missed)} not passed"
     console.print(Text.assemble("verdict: ", (verdict.upper(), _STYLES.get(verdict, "bold red")), f"  ({counts})"))
     for path in result.outputs.values():
         if path.suffix == ".html":
             console.print(f"report:  {path}", markup=False, soft_wrap=True)
 
 
-def render_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
-    """Prints the versions found and every problem with its mend."""
-    width = max((len(name) for name in diagnosis.versions), default=0)
-    for name, version in diagnosis.versions.items():
-        console.print(f"{name:<{width}}  {version}", markup=False, soft_wrap=True)
-    for problem in diagnosis.problems:
+def _status(check: Mapping[str, Any]) -> Text:
+    """Coloured status; a row that cannot hold back the verdict says so."""
+    status = str(check["status"])
+    text = Text(status.replace("_", " "), style=_STYLES.get(status, ""))
+    if check.get("waived"):
+        text.append(" (waived)")
+    elif check.get("severity") == "warn":
+        text.append(" (warn)")
+    return text
+
+
+def render_diagnosis(console: Console, found: Diagnosis) -> None:
+    """Prints the versions found, the checked RC run, and every problem with its mend."""
+    solver = {True: "KLU and Sparse", False: "Sparse only, slower on large decks", None: "unknown"}[found.klu]
+    lines = {"python": found.python, **found.packages}
+    lines["ngspice"] = f"{found.ngspice_version} ({found.ngspice_path})" if found.ngspice_path else "not found"
+    if found.ngspice_path:
+        lines["solver"] = solver
+    if found.rc_measured_s is not None:
+        times = engineering(found.rc_measured_s, "s"), engineering(found.rc_expected_s, "s")
+        error = "" if found.rc_error is None else f", error {found.rc_error:.2%}"
+        lines["RC run"] = f"settles in {times[0]}, expected {times[1]}{error}"
+    width = max(len(name) for name in lines)
+    for name, text in lines.items():
+        console.print(f"{name:<{width}}  {text}", markup=False, soft_wrap=True)
+    for problem in found.problems:
         console.print(f"[bold red]problem:[/bold red] {escape(problem)}", soft_wrap=True)
-    console.print("[bold green]ok[/bold green]" if diagnosis.ok else "[bold red]not ready[/bold red]")
+    console.print("[bold green]ready[/bold green]" if found.ok else "[bold red]not ready[/bold red]")
 
 
 def _flat(figures: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

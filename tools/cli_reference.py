@@ -18,7 +18,8 @@ Written by `make docs` from the commands' own `--help`; edit the help texts in `
 Stdout carries the result and stderr the talk. With `--json`, stdout is one JSON object
 `{"schema": "analog_deq.command/1", "command", "exit_code", "stages": [{"stage", "outputs", "summary", "reused",
 "seconds", "exit_code", "checks"}]}`; `verify` and `run` add `"verdict"`; a command that ends in an error has
-`"error": {"type", "message"}` instead of `stages`; `doctor` has `"ok"`, `"problems"` and `"versions"`.
+`"error": {"type", "message"}` instead of `stages`; `doctor` has its findings, among them
+`"ok"` and `"problems"`.
 
 `make demo` is `analog-deq run` on the shipped digits. Make turns every failure into its own exit code 2; where the code
 matters (a build server, a script), call `analog-deq run` itself.

@@ -18,11 +18,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import analog_deq
-import analog_deq.spice
 from analog_deq import errors
 from analog_deq.cli import cli
 from analog_deq.command import find_input
 from analog_deq.errors import SpecError
+from analog_deq.spice import doctor
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = list(cli.commands)
@@ -39,13 +39,6 @@ class StageResult:
     checks: tuple[dict, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    ok: bool
-    problems: tuple[str, ...]
-    versions: dict[str, str]
-
-
 CHECKS = (
     {
         "id": "net.fixed_point_err", "quantity": "error of [the] fixed point", "value": 0.31, "unit": "%",
@@ -53,7 +46,8 @@ CHECKS = (
     },
     {
         "id": "net.settle_p99", "value": 4.5e-6, "unit": "s", "limit": {"max": 2e-6}, "n": 100, "interval": None,
-        "status": "fail", "worst": {"die": 7, "input": 12, "deck": "runs/verify/x/deck.cir"},
+        "status": "fail", "worst": {"condition": "", "die": 7, "input": 12, "deck": "runs/verify/x/deck.cir"},
+        "detail": "above its limit", "replay": "ngspice -n -b x/deck.cir", "severity": "warn", "waived": "",
     },
     {
         "id": "net.energy", "value": None, "unit": "J", "limit": {"min": 0, "max": 1e-9}, "n": 0,
@@ -229,8 +223,10 @@ def test_verdict_table(pipeline: FakePipeline, folder: Path) -> None:
     result = call(*ARGUMENTS["run"])
     assert result.exit_code == errors.EXIT_SIGNOFF_FAILED
     for text in (
-        "reused", "net.fixed_point_err", "error of [the] fixed point", "<= 1 %", "0.28 %, 0.35 %", "4.5 us", "<= 2 us",
-        "0 J .. 1 nJ", "net.settle_p99 is worst at: die 7, input 12, deck runs/verify/x/deck.cir",
+        "reused", "net.fixed_point_err",
+        "error of [the] fixed point", "<= 1 %", "0.28 % .. 0.35 %", "4.5 us", "<= 2 us",
+        "0 J .. 1 nJ", "net.settle_p99: above its limit; worst at die 7, input 12, deck runs/verify/x/deck.cir",
+        "replay: ngspice -n -b x/deck.cir", "fail (warn)",
         "verdict: FAIL  (3 checks, 2 not passed)", "report:  runs/verify/x/report.html",
     ):  # fmt: skip
         assert text in result.stdout
@@ -285,7 +281,7 @@ def test_verdict_is_the_exit_code(code: int, verdict: str, pipeline: FakePipelin
     [
         (["calibrate", "nowhere.toml"], "nowhere.toml: no such file"),
         (["calibrate", "."], "is a folder, not a file"),
-        ([*ARGUMENTS["calibrate"], "--cell", "amplifier"], "is not role=path"),
+        ([*ARGUMENTS["calibrate"], "--cell", "opamp"], "is not role=cell"),
         ([*ARGUMENTS["calibrate"], "--cell", "a=x.cir", "--cell", "a=y.cir"], "'a' is given twice"),
         ([*ARGUMENTS["calibrate"], "--timeout", "nan"], "not a positive number"),
         ([*ARGUMENTS["calibrate"], "--timeout", "0"], "not a positive number"),
@@ -310,12 +306,12 @@ def test_wrong_use_is_exit_2_and_calls_nothing(
 
 
 def test_options_reach_the_library(pipeline: FakePipeline, folder: Path) -> None:
-    call("calibrate", "design.toml", "--cell", "amplifier=my=op.cir", "--jobs", "3", "--timeout", "9", "--out", "t")
+    call("calibrate", "design.toml", "--cell", "opamp=my=op.toml", "--jobs", "3", "--timeout", "9", "--out", "t")
     call(*ARGUMENTS["verify"], "--limits", "limits.toml", "--flat", "--dies", "5", "--runs", "elsewhere")
     call(*ARGUMENTS["train"], "--no-baselines")
     (_, args, calibrate), (_, _, verify), (_, _, train) = pipeline.calls
     assert args == (Path("design.toml"),)
-    assert calibrate["cells"] == {"amplifier": "my=op.cir"}
+    assert calibrate["cells"] == {"opamp": "my=op.toml"}
     assert (calibrate["jobs"], calibrate["timeout_s"], calibrate["out"]) == (3, 9.0, Path("t"))
     assert calibrate["runs"] == Path("runs")
     assert (verify["flat"], verify["dies"], verify["runs"]) == (True, 5, Path("elsewhere"))
@@ -339,12 +335,19 @@ def test_shipped_names_resolve_and_files_win(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("ok", [True, False])
 def test_doctor(ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = Diagnosis(ok, () if ok else ("ngspice: not found; run: sudo apt-get install ngspice",), {"torch": "2.13.0"})
-    fake = types.SimpleNamespace(diagnose=lambda: found)
-    monkeypatch.setitem(sys.modules, "analog_deq.spice.doctor", fake)
-    monkeypatch.setattr(analog_deq.spice, "doctor", fake, raising=False)
+    problem = "ngspice: not found; run: sudo apt-get install ngspice"
+    found = doctor.Diagnosis(
+        python="3.11.7", packages={"torch": "2.13.0"}, ngspice_path="/usr/bin/ngspice" if ok else None,
+        ngspice_version="46" if ok else None, klu=True if ok else None, rc_expected_s=1e-6,
+        rc_measured_s=1.001e-6 if ok else None, rc_error=1e-3 if ok else None, ok=ok,
+        problems=() if ok else (problem,),
+    )  # fmt: skip
+    monkeypatch.setattr(doctor, "diagnose", lambda: found)
     human, machine = call("doctor"), call("doctor", "--json")
     assert human.exit_code == machine.exit_code == (0 if ok else 3)
-    assert "torch  2.13.0" in human.stdout
-    assert json.loads(machine.stdout)["ok"] is ok
-    assert ("sudo apt-get install ngspice" in human.stdout) != ok
+    assert "torch    2.13.0" in human.stdout
+    assert ("46 (/usr/bin/ngspice)" in human.stdout) == ok
+    assert ("settles in 1.001 us, expected 1 us, error 0.10%" in human.stdout) == ok
+    assert (problem in human.stdout) != ok
+    payload = json.loads(machine.stdout)
+    assert (payload["ok"], payload["klu"]) == (ok, True if ok else None)

@@ -8,8 +8,9 @@ import threading
 import pytest
 from rich.console import Console
 
-from analog_deq import console
-from analog_deq.console import BarProgress, LineProgress, format_figure, format_limit
+from analog_deq import progress as progress_module
+from analog_deq.console import format_figure, format_limit
+from analog_deq.progress import BarProgress, LineProgress
 
 
 def screen(*, terminal: bool) -> tuple[Console, io.StringIO]:
@@ -19,7 +20,7 @@ def screen(*, terminal: bool) -> tuple[Console, io.StringIO]:
 
 def test_lines_are_few_and_tell_rate_time_left_and_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
     out, stream = screen(terminal=False)
     progress = LineProgress(out)
     progress.start("dies", 200)
