@@ -36,9 +36,11 @@ _TROUBLE = re.compile(
 _STEPPING = re.compile(r"(gmin|source) stepping\s*(failed|completed)?", re.IGNORECASE)
 _CHATTER = re.compile(
     r"^(total (dram|elapsed|analysis|cpu)|dram currently|maximum ngspice|current ngspice|shared ngspice|text \(code\)|"
-    r"stack =|library pages|no\. of data rows|doing analysis|using (sparse|klu)|binary raw file|ngspice-\d+ done)",
+    r"warning: can't find the init|note: no compatibility mode|stack =|"
+    r"library pages|no\. of data rows|doing analysis|using (sparse|klu)|binary raw file|ngspice-\d+ done)",
     re.IGNORECASE,
 )
+_COMMAND_COMMENT = re.compile(r"\*\s*(#|ng_script)")
 _SWEEP_TOLERANCE = 1e-9
 
 
@@ -64,8 +66,8 @@ def check_deck(deck: Deck) -> None:
     for source, text in (("deck", deck.text), *deck.files):
         for number, line in enumerate(text.splitlines(), 1):
             start = line.strip().lower()
-            if start.startswith("*#") or (source != "deck" and start.startswith((".control", ".endc"))):
-                raise NetlistError(f"{source}:{number}: {line.strip()!r} is run as a command by ngspice; remove it")
+            if _COMMAND_COMMENT.match(start) or (source != "deck" and start.startswith((".control", ".endc"))):
+                raise NetlistError(f"{source}:{number}: {line.strip()!r} can be run as a command by ngspice; remove it")
     for name, _ in deck.files:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or name in {"", "deck.cir", "out.raw", "ngspice.log"}:
@@ -147,8 +149,8 @@ def check_plots(
         if bad.any():
             row, column = (int(k) for k in np.argwhere(bad)[0])
             raise SimulationError(
-                f"{where}: {plot.variables[column]} = {plot.data[row, column]!r} at point {row} is not finite or not "
-                f"below the bound {bound:g}",
+                f"{where}: {plot.variables[column]} = {plot.data[row, column].item()!r} at point {row} is not finite "
+                f"or not below the bound {bound:g}",
                 folder=folder,
                 log_tail=tail,
             )

@@ -109,7 +109,7 @@ def deck(text: str, *files: tuple[str, str]) -> Deck:
         (deck("V1 a 0 1\n.end\n"), "first line is its title"),
         (deck(""), "first line is its title"),
         (deck("* t\nV1 a 0 1\n"), "must end with '.end'"),
-        (deck("* t\n *#SHELL touch x\n.end\n"), "run as a command"),
+        (deck("* t\n *#SHELL touch x\n.end\n"), "as a command"),
         (deck("* t\n.end\n", ("cell.cir", "  .CONTROL\n")), r"cell.cir:1.*run as a command"),
         (deck("* t\n.end\n", ("../cell.cir", "")), "relative name"),
         (deck("* t\n.end\n", ("/cell.cir", "")), "relative name"),

@@ -65,9 +65,14 @@ def test_a_damaged_stage_is_not_finished_and_can_be_rebuilt(tmp_path: Path, dama
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_interrupted_build_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     stage = open_stage(tmp_path, "fit", {"seed": 3})
-    with pytest.raises(error), stage.build() as folder:
-        (folder / "half.txt").write_text("half")
-        raise error
+
+    def build_half() -> None:
+        with stage.build() as folder:
+            (folder / "half.txt").write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        build_half()
     assert list((tmp_path / "fit").iterdir()) == []
 
 
