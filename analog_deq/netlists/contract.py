@@ -17,13 +17,13 @@ from analog_deq.errors import NetlistError, SpecError
 from analog_deq.netlists.contract_schema import ROLES as ROLES
 from analog_deq.netlists.contract_schema import CellContract as CellContract
 from analog_deq.netlists.contract_schema import check_contract
-from analog_deq.netlists.header import SubcktHeader, logical_lines, read_header
+from analog_deq.netlists.header import SubcktHeader, logical_lines, read_header, strip_comment
 from analog_deq.netlists.screen import include_name, screen_netlist
 from analog_deq.spec import read_toml, validate
 
 _INSTANCE = re.compile(r"[xX][\w.]+\Z")
 _NODE = re.compile(r"[\w.]+\Z")
-_FILE_NAME = re.compile(r"[\w.-]+\.\w+\Z")
+_FILE_NAME = re.compile(r"(?!deck\.)\w[\w-]*\.(cir|sp|spice|sub|net)\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def read_contract(path: Path) -> Cell:
     contract = validate(CellContract, read_toml(path), path)
     file_name = contract.cell.netlist
     if _FILE_NAME.match(file_name) is None:
-        raise SpecError(f"{path}: cell.netlist = {file_name!r}: must be a file beside the contract, such as 'cell.cir'")
+        raise SpecError(f"{path}: cell.netlist = {file_name!r}: must be a .cir file beside the contract (not deck.cir)")
     netlist = _read_netlist(path.parent / file_name, path.parent, (), path)
     screen_netlist(netlist, str(path.parent / file_name))
     header = read_header(netlist, source=str(path.parent / file_name))
@@ -145,9 +145,11 @@ def _read_netlist(path: Path, folder: Path, stack: tuple[Path, ...], contract: P
     lines = text.replace("\r\n", "\n").split("\n")
     for line in reversed(list(logical_lines(text, str(path)))):
         if line.text.split(None, 1)[0].lower() == ".include":
+            if strip_comment(lines[line.number - 1]) != line.text:
+                raise NetlistError(f"{path}:{line.number}: {line.raw!r} is continued; write the .include on one line")
             name = include_name(line, _already_screened)
             lines[line.number - 1] = _read_netlist(path.parent / name, folder, (*stack, path), contract).rstrip("\n")
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _already_screened(what: str, mend: str) -> None:
