@@ -20,7 +20,7 @@ import pytest
 
 from analog_deq.errors import SimulationError, SimulationTimeoutError, SimulatorNotFoundError
 from analog_deq.netlists.deck import build_deck
-from analog_deq.records import Ac, Alter, Dc, Deck, Op, Progress, Tran
+from analog_deq.records import Ac, Alter, Command, Dc, Deck, Op, Progress, Tran
 from analog_deq.spice.doctor import diagnose
 from analog_deq.spice.execution import simulate_all
 from analog_deq.spice.runner import SimulationRun, run_cached, run_deck
@@ -44,7 +44,14 @@ def entries(folder: Path) -> list[str]:
 
 
 def test_every_analysis_comes_back_in_order(simulator: Simulator, tmp_path: Path) -> None:
-    analyses = [Tran(1e-8, 1e-6, 1e-8), Op(), Alter((("V1", 0.5),)), Op(), Dc("V1", -1.0, 1.0, 0.1), Ac(10, 1.0, 1e3)]
+    analyses: list[Command] = [
+        Tran(1e-8, 1e-6, 1e-8),
+        Op(),
+        Alter((("V1", 0.5),)),
+        Op(),
+        Dc("V1", -1.0, 1.0, 0.1),
+        Ac(10, 1.0, 1e3),
+    ]
     deck = build_deck("divider", DIVIDER, analyses, save=["v(out)", "i(V1)"])
     run = run_deck(deck, simulator=simulator, folder=tmp_path)
     assert [p.name for p in run.plots] == [p.name for p in deck.plots]

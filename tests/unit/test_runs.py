@@ -99,7 +99,7 @@ def test_provenance_is_closed_and_frozen() -> None:
     block = Provenance(schema_name="analog_deq.proxy", schema_version=1, inputs={"table": "ab"}, units={"a0": "V/V"})
     assert Provenance.model_validate_json(block.model_dump_json()) == block
     with pytest.raises(ValidationError, match="frozen"):
-        block.seed = 1  # type: ignore[misc]
+        block.seed = 1
     with pytest.raises(ValidationError, match="extra"):
         Provenance.model_validate({**block.model_dump(), "colour": "red"})
 
