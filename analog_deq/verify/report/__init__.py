@@ -1,0 +1,1 @@
+"""The sign-off report: figures as inline SVG, and one offline HTML file."""

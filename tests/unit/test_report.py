@@ -1,0 +1,211 @@
+"""The page stands alone, says the verdict first, escapes what it is given, and shows what is missing."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from analog_deq.verify.report.figures import (
+    AccuracyLadder,
+    DieAccuracy,
+    FixedPointScatter,
+    NoiseSpectrum,
+    ReportFigures,
+    SettlingTrace,
+    TransferCurve,
+)
+from analog_deq.verify.report.html import render_html, row_of
+from analog_deq.verify.report.plots import draw_figures
+from analog_deq.verify.signoff import Check, Measurement, VerifyReport, Worst, judge, read_limits
+
+DEFAULT = Path(__file__).parents[2] / "data" / "limits" / "default.toml"
+WORST = Worst("r_line 2 ohm", None, 117, "decks/op_3.cir", "analog-deq replay decks/op_3.cir --input 117")
+
+
+def sample_report() -> VerifyReport:
+    measurements = [
+        Measurement("net.fixed_point_err", 0.044, "%FS", 200, (0.040, 0.048)),
+        Measurement("net.fixed_point_max", 0.62, "%FS", 3200, None, WORST, "neuron <11> & more"),
+        Measurement("net.yield_mismatch", 95.0, "%", 60),
+        Measurement("net.settle_p95", 4.56e-6, "s", 12),
+        Measurement("net.converged", 100.0, "%", 200),
+    ]
+    return VerifyReport(
+        judge(measurements, read_limits(DEFAULT)), {"seed": 3, "inputs": {"design": "ab12"}}, "Sign-off", "digits_n16",
+        {"neurons": 16, "energy": None},
+    )  # fmt: skip
+
+
+def sample_figures() -> ReportFigures:
+    rng = np.random.default_rng(0)
+    t = np.linspace(0, 12e-6, 200)
+    z = rng.uniform(-1, 1, 3) * (1 - np.exp(-t[:, None] / 0.7e-6))
+    resting = np.tanh(rng.normal(size=(200, 8)))
+    x = np.linspace(-4, 4, 41)
+    f = np.logspace(3, 9, 30)
+    density = 1e-8 / np.sqrt(1 + (f[:, None] / 1e6) ** 2) * np.array([1.0, 1.3])
+    return ReportFigures(
+        fixed_point=FixedPointScatter(resting, resting + 1e-3 * rng.normal(size=resting.shape), limit_percent_fs=0.5),
+        settling=SettlingTrace(t, z, z * 1.001, 4e-3, 3.9e-6, how="Whole network, .tran."),
+        transfer=TransferCurve(x, np.tanh(x), np.tanh(x) + 1e-6, np.arange(41) % 2 == 1, limit_percent_fs=0.1),
+        noise=NoiseSpectrum(f, density, np.array([7e-5, 8e-5]), np.array([7e-5, 7.6e-5]), ("z3", "v7")),
+        dies=DieAccuracy(rng.normal(88, 4, 60), rng.normal(94, 0.5, 60), 92.0, 94.8),
+        ladder=AccuracyLadder({"software": (94.8, 92.5, 96.4), "circuit": (94.0, 89.8, 96.5)}, 200, ("circuit",)),
+    )
+
+
+class Page(HTMLParser):
+    """Collects ids, tags, and everything that could make a browser ask for another file."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.tags: Counter[str] = Counter()
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        for key, value in attrs:
+            if key == "id" and value:
+                self.ids.append(value)
+            if key in {"src", "href", "srcset", "data", "poster", "action"}:
+                self.links.append(value or "")
+
+
+def test_page_stands_alone() -> None:
+    text = render_html(sample_report(), sample_figures())
+    page = Page(text)
+    assert [name for name, count in Counter(page.ids).items() if count > 1] == []
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert all(target in page.ids for target in re.findall(r"url\(#([^)]+)\)", text))
+    assert not re.search(r"url\((?!#)|@import|@font-face", text)
+    assert page.tags["script"] == page.tags["link"] == page.tags["img"] == page.tags["iframe"] == 0
+    assert page.tags["svg"] == 6
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+
+
+def test_verdict_first_then_what_failed_with_its_replay() -> None:
+    text = render_html(sample_report(), ReportFigures())
+    body = text[text.index("<body>") :]
+    places = [body.index(piece) for piece in ("FAIL", "What keeps it from passing", WORST.replay, "Spec sheet")]
+    assert places == sorted(places)
+    deciding, warnings = body[: body.index("warning only")], body[body.index("warning only") :]
+    cards = re.findall(r'class="open (\w+)"', deciding)
+    assert cards == sorted(cards)  # "fail" before "inconclusive"
+    assert "net.accuracy" in warnings
+    assert 'class="open' not in warnings
+    assert "r_line 2 ohm, input 117" in body
+    assert "76 in all are needed" in body
+    assert "4.56 us" in body
+
+
+def test_text_is_escaped_and_no_number_is_a_dash() -> None:
+    report = sample_report()
+    text = render_html(replace(report, title="<script>x</script>"), ReportFigures())
+    assert "<script" not in text
+    assert "Neuron &lt;11&gt; &amp; more" in text
+    assert not re.search(r"\b(nan|None|inf)\b", text)
+
+
+def test_missing_figure_says_why() -> None:
+    text = render_html(sample_report(), ReportFigures(missing={"dies": "no mismatch dies were asked for"}))
+    assert "Not drawn: no mismatch dies were asked for." in text
+    assert text.count("Not drawn: this run did not measure it.") == 5
+
+
+def test_figures_are_deterministic_well_formed_and_follow_the_page() -> None:
+    first, second = draw_figures(sample_figures()), draw_figures(sample_figures())
+    assert first == second
+    for drawn in first:
+        assert drawn.svg is not None
+        root = ElementTree.fromstring(drawn.svg)
+        assert root.get("role") == "img"
+        assert root.get("aria-label")
+        assert root.get("width") is None
+        assert "currentColor" in drawn.svg
+        assert "#000000" not in drawn.svg
+        assert "font-family" not in drawn.svg
+        assert "<style" not in drawn.svg
+        assert len(drawn.svg) < 300_000
+        assert drawn.caption.endswith(".")
+
+
+def test_captions_state_the_numbers() -> None:
+    captions = {drawn.name: drawn.caption for drawn in draw_figures(sample_figures())}
+    assert captions["settling"].endswith("settling tolerance, ±0.4 %FS. Whole network, .tran.")
+    assert "settled after 3.9 us" in captions["settling"]
+    assert "200 inputs × 8 neurons" in captions["fixed_point"]
+    assert "the 100 worst among them" in captions["fixed_point"]
+    assert "1.000 to 1.053" in captions["noise"]
+    assert "20 of 41 points were kept out of the fit" in captions["transfer"]
+    assert "60 dies" in captions["dies"]
+
+
+def test_failed_samples_are_counted_not_hidden() -> None:
+    figures = sample_figures()
+    assert figures.fixed_point is not None
+    assert figures.dies is not None
+    holed = figures.fixed_point.z_spice.copy()
+    holed[3, :2] = np.nan
+    captions = {
+        drawn.name: drawn.caption
+        for drawn in draw_figures(
+            ReportFigures(
+                fixed_point=replace(figures.fixed_point, z_spice=holed),
+                dies=DieAccuracy(np.full(4, np.nan), None, 92.0),
+                settling=SettlingTrace(np.arange(3.0), np.full((3, 1), np.nan), np.zeros((3, 1)), 1e-3, None),
+            )
+        )
+    }
+    assert "2 values that are not finite are left out" in captions["fixed_point"]
+    assert "no die gave a value" in captions["dies"]
+    assert "not settled inside the window" in captions["settling"]
+
+
+@pytest.mark.parametrize("make", [
+    lambda: SettlingTrace(np.zeros(3), np.zeros((4, 1)), np.zeros((4, 1)), 1e-3, None),
+    lambda: SettlingTrace(np.zeros(3), np.zeros(3), np.zeros(3), 1e-3, None),
+    lambda: FixedPointScatter(np.zeros((2, 2)), np.zeros((2, 3))),
+    lambda: FixedPointScatter(np.zeros((0, 2)), np.zeros((0, 2))),
+    lambda: DieAccuracy(np.zeros(3), np.zeros(2), 92.0),
+    lambda: NoiseSpectrum(np.ones(2), np.ones((2, 1)), np.ones(1), np.ones(1), ("a", "b")),
+    lambda: AccuracyLadder({}, 10),
+    lambda: AccuracyLadder({"a": (90.0, 91.0, 95.0)}, 10),
+    lambda: AccuracyLadder({"a": (93.0, 91.0, 95.0)}, 10, ("b",)),
+])  # fmt: skip
+def test_wrong_shapes_are_refused(make: object) -> None:
+    with pytest.raises(ValueError):
+        make()  # type: ignore[operator]
+
+
+def check(**changes: object) -> Check:
+    row = Check("a.b", "q", "%", 99.0, None, None, 10, None, "pass", None, "", "error", "value")
+    return replace(row, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "used"),
+    [({"max": 0.5, "margin": 0.25}, 50), ({"min": 98.0, "margin": 1.0}, 50),
+     ({"min": 0.9, "max": 1.1, "margin": 0.1}, 0),
+     ({"max": 0.0, "margin": 0.0}, 0), ({"max": 0.0, "margin": -1.0, "status": "fail"}, 200),
+     ({"max": 1.0, "margin": -0.5, "status": "fail"}, 150), ({"max": 1.0, "margin": 0.5, "status": "info"}, None),
+     ({"max": 1.0, "margin": None, "status": "fail"}, None)],
+)  # fmt: skip
+def test_allowance_used(changes: dict[str, object], used: float | None) -> None:
+    assert row_of(check(**changes)).used == (None if used is None else pytest.approx(used))
+
+
+def test_row_texts_use_engineering_units() -> None:
+    row = row_of(check(unit="s", value=4.56e-6, max=5e-6, margin=0.44e-6, interval=(4.1e-6, 4.9e-6)))
+    assert (row.value, row.limit, row.margin, row.interval) == ("4.56 us", "≤ 5 us", "+440 ns", "4.1 to 4.9 us")
+    assert row_of(check(unit="s", interval=(9e-7, 1.1e-6))).interval == "900 ns to 1.1 us"
+    assert row_of(check(unit="", interval=(0.9, 1.1))).interval == "0.9 to 1.1"
