@@ -260,3 +260,14 @@ def test_synapse_current_and_noise(bench: Bench, g: float, dg: float) -> None:
     drive = ["I1 0 r 0 AC 1", "Cr r 0 1e-15"]
     plot = bench(cell, nodes, drive, [Noise("v(r)", "I1", 10, 1e3, 1e5)], params=params)[0]
     np.testing.assert_allclose(plot["onoise_spectrum"], math.sqrt(FOUR_KT / (g * (1 + dg))), rtol=1e-3)
+
+
+def test_opamps_swap_without_another_change(bench: Bench) -> None:
+    cells = [load_cell(name) for name in list_cells() if load_cell(name).role == "opamp"]
+    assert len(cells) >= 2
+    circuit = ["Ii 0 s 5e-6", "Rf s out 16e3", "Cf s out 12.5e-12"]
+    outputs = [
+        bench(cell, {"in_p": "0", "in_n": "s", "out": "out"}, circuit, [Op()], ["v(out)"])[0]["v(out)"][0]
+        for cell in cells
+    ]
+    np.testing.assert_allclose(outputs, -16e3 * 5e-6, rtol=1e-3)
