@@ -85,7 +85,7 @@ def _refuser(where: str, line: LogicalLine) -> Callable[[str, str], None]:
 
 def _screen_raw(raw: str, where: str) -> None:
     """What is refused wherever it stands, comments included: ngspice's own reader comes before its comments."""
-    line = raw.strip()
+    line = raw.strip(" \t")  # ngspice knows no other blanks
     quoted = repr(raw.strip()[:200])
     if re.match(r"\*\s*#|\*\s*ng_script", line, re.IGNORECASE):
         raise NetlistError(f"{where}: {quoted} runs as a command in ngspice, it is no comment; remove it")

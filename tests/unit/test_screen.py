@@ -50,7 +50,7 @@ HOSTILE = [
     "R9 out 0 ; 1k", "R9 out 0 $ 1k", "R9 out 0 0", "R9 out 0 0.0k", "R9 out 0 -5", "R9 out 0 r=0", "R9 out 0 {0}",
     "R9 out 0 'nan'", "R9 out 0 nomodel", "R9 out 0 {1/inf}", "C9 out 0 nan", "R9 out 0 1e999", "R9 out 0 1k // x",
     "R9 out 0 1k $x", "V9 out", "M9 out in", "R9 out 0 1k\\", "$ note", "# note", "R9 out 0 1k\x0b.control",
-    "R9 out 0 1k\r.control", "R9 out 0 1kΩ",
+    "R9 out 0 1k\r.control", "R9 out 0 1kΩ", "\u00a0* note", "\ufeff* note",
 ]  # fmt: skip
 CASE = st.sampled_from([str, str.upper, str.lower, str.swapcase, str.title])
 
