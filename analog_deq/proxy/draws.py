@@ -1,0 +1,57 @@
+"""Mismatch of a whole network drawn from the proxy's fitted distributions: one frozen draw a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analog_deq.fit.parameters import ProxyParameters
+from analog_deq.proxy.activation import TableActivation
+from analog_deq.spec import DesignSpec
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkDraw:
+    """One die as the proxy sees it: relative conductance errors (rows, N) and per-neuron parameters (N,)."""
+
+    g_pos: Tensor
+    g_neg: Tensor
+    r_feedback: Tensor
+    tau: Tensor
+    bias: Tensor
+    sat: Tensor
+    in_scale: Tensor
+    out_offset: Tensor
+
+    def activation(self, nominal: TableActivation) -> TableActivation:
+        """The die's activation; its input offset is part of ``bias``, which the trim has corrected."""
+        return nominal.varied(self.sat, self.in_scale, torch.zeros_like(self.sat), self.out_offset)
+
+
+def draw_network(
+    proxy: ProxyParameters, design: DesignSpec, rows: int, rng: np.random.Generator, *, trimmed: bool = True
+) -> NetworkDraw:
+    """A die of ``rows`` logical rows. With ``trimmed`` the op-amp and input offsets are corrected to the trim's step.
+
+    What a trim leaves is uniform within half a step of its current DAC; without it the offset acts through the noise
+    gain of a median load.
+    """
+    n, fitted = design.sizes.states, proxy.mismatch
+    values = rng.multivariate_normal(fitted.mean, fitted.covariance, size=n, method="cholesky", check_valid="ignore")
+    column = {name: torch.as_tensor(values[:, k]) for k, name in enumerate(fitted.names)}
+    mean, sigma = proxy.conductance.values["mean"], proxy.conductance.values["sigma"]
+    g = mean + sigma * rng.standard_normal((2, rows, n))
+    r_feedback, v_unit = design.neuron.r_feedback_ohm, design.neuron.v_unit_v
+    if trimmed:
+        step = 2 * design.trim.range_a / (2**design.trim.bits - 1)
+        bias = torch.as_tensor(rng.uniform(-0.5, 0.5, n) * step * r_feedback / v_unit)
+    else:
+        load = float(np.mean(proxy.integrator.domain["load_siemens"]))
+        bias = -(1 + r_feedback * load) * column["vos_v"] / v_unit + column["in_offset"]
+    return NetworkDraw(
+        torch.as_tensor(g[0]), torch.as_tensor(g[1]), column["r_feedback"], column["tau"], bias,
+        column["sat"], column["in_scale"], column["out_offset"],
+    )  # fmt: skip

@@ -1,0 +1,54 @@
+"""Weights <-> conductances: differential pairs, the programmable range, and quantisation with its gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from analog_deq.spec import Crossbar, Neuron
+
+
+@dataclass(frozen=True, slots=True)
+class ConductanceMapping:
+    """w = scale (g_pos - g_neg), scale = R_F z_unit / v_unit; each pair keeps one device at g_min."""
+
+    g_min: float
+    g_max: float
+    levels: int
+    scale_ohm: float
+
+    @classmethod
+    def of(cls, neuron: Neuron, crossbar: Crossbar) -> ConductanceMapping:
+        """Mapping of a design."""
+        scale = neuron.r_feedback_ohm * neuron.z_unit_v / neuron.v_unit_v
+        return cls(crossbar.g_min_siemens, crossbar.g_max_siemens, crossbar.levels, scale)
+
+    @property
+    def w_max(self) -> float:
+        """Largest weight the range can hold."""
+        return self.scale_ohm * (self.g_max - self.g_min)
+
+    def program(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Programmed (g_pos, g_neg) in siemens, quantised; gradients pass straight through the rounding.
+
+        Weights beyond ``w_max`` saturate, with zero gradient.
+        """
+        limited = w.clamp(-self.w_max, self.w_max) / self.scale_ohm
+        return self._quantise(limited.clamp(min=0)), self._quantise((-limited).clamp(min=0))
+
+    def _quantise(self, above: Tensor) -> Tensor:
+        g = self.g_min + above
+        if self.levels == 0:
+            return g
+        step = (self.g_max - self.g_min) / (self.levels - 1)
+        rounded = self.g_min + torch.round(above / step) * step
+        return g + (rounded - g).detach()
+
+
+def quantise(value: Tensor, bits: int) -> Tensor:
+    """Mid-tread converter over [-1, 1] with 2^bits - 1 codes; clips, and passes gradients straight through."""
+    codes = 2 ** (bits - 1) - 1
+    rounded = torch.round(value.clamp(-1, 1) * codes) / codes
+    return value + (rounded - value).detach()

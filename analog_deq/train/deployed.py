@@ -1,0 +1,102 @@
+"""A programmed network on the nominal proxy: exact map, equilibria, readings. What verify compares ngspice with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analog_deq.equilibrium.solve import equilibrium
+from analog_deq.fit.parameters import ProxyParameters
+from analog_deq.proxy.activation import TableActivation
+from analog_deq.proxy.array import EffectiveMap, effective_map
+from analog_deq.proxy.mapping import quantise
+from analog_deq.spec import DesignSpec
+
+TOLERANCE = 1e-10
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyStates:
+    """Internal states z, pre-activations h and row readings (images, N) of one solve."""
+
+    z: Tensor
+    h: Tensor
+    reading: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class DeployedNetwork:
+    """An array programmed with given conductances, as the proxy sees it (nominal, or one die's parameters)."""
+
+    design: DesignSpec
+    proxy: ProxyParameters
+    map: EffectiveMap
+    act: TableActivation
+    tau_scale: np.ndarray
+
+    @classmethod
+    def nominal(
+        cls, design: DesignSpec, proxy: ProxyParameters, g_pos: np.ndarray, g_neg: np.ndarray
+    ) -> DeployedNetwork:
+        """The array without mismatch."""
+        effective = effective_map(design, proxy, g_pos, g_neg)
+        return cls(design, proxy, effective, TableActivation.nominal(proxy.activation), np.ones(design.sizes.states))
+
+    @property
+    def w_state(self) -> Tensor:
+        return torch.as_tensor(self.map.w_state)
+
+    @property
+    def tau_s(self) -> Tensor:
+        """Time constant of each neuron under its load."""
+        form = self.proxy.tau.values
+        return torch.as_tensor((form["tau0_s"] + form["tau_load_s_per_siemens"] * self.map.load) * self.tau_scale)
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """What the DACs make of inputs (images, M)."""
+        return quantise(x, self.design.converters.dac_bits)
+
+    def drive(self, x: Tensor) -> Tensor:
+        """u = W_x x + c of DAC outputs."""
+        return self.inputs(x) @ torch.as_tensor(self.map.w_input).T + torch.as_tensor(self.map.bias)
+
+    def solve(self, x: Tensor, *, domain_share: float | None = 0.0) -> ProxyStates:
+        """Equilibria of inputs (images, M). OutOfDomainError when more than ``domain_share`` of h is out of range.
+
+        ``domain_share`` None accepts any (for baselines that were never told about the range).
+        """
+        with torch.no_grad():
+            u = self.drive(x)
+            z, _ = equilibrium(self.w_state, u, self.act, tol=TOLERANCE, max_iterations=2000)
+            h = z @ self.w_state.T + u
+            if domain_share is not None:
+                self.act.require_inside(h, domain_share)
+            reading = torch.as_tensor(self.map.readout(z.numpy(), self.inputs(x).numpy()))
+        return ProxyStates(z, h, reading)
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """Digital readout: class scores of quantised readings."""
+
+    weight: Tensor
+    bias: Tensor
+    adc_bits: int
+
+    def predict(self, reading: Tensor) -> Tensor:
+        """Labels (images,) of row readings (images, N)."""
+        return (quantise(reading, self.adc_bits) @ self.weight.T + self.bias).argmax(-1)
+
+
+def refit_readout(reading: Tensor, labels: Tensor, classes: int, adc_bits: int, ridge: float = 1e-2) -> Readout:
+    """Ridge regression of one-hot labels on quantised readings (images, N); ``ridge`` relative to the mean power."""
+    z = quantise(reading, adc_bits)
+    z1 = torch.cat([z, torch.ones(len(z), 1, dtype=z.dtype)], dim=1)
+    target = torch.nn.functional.one_hot(labels, classes).to(z.dtype)
+    gram = z1.T @ z1
+    penalty = ridge * gram.diagonal().mean() * torch.eye(z1.shape[1], dtype=z.dtype)
+    solution = torch.linalg.solve(gram + penalty, z1.T @ target)
+    return Readout(solution[:-1].T.contiguous(), solution[-1], adc_bits)

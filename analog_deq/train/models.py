@@ -1,0 +1,120 @@
+"""What a network runs on while it learns: ideal mathematics, the same with injected noise, or the fitted proxy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analog_deq.draws import Stream, generator
+from analog_deq.equilibrium.network_noise import network_covariance
+from analog_deq.equilibrium.noise import sample_noise
+from analog_deq.equilibrium.solve import Activation, Tanh, equilibrium
+from analog_deq.fit.parameters import ProxyParameters
+from analog_deq.proxy.activation import TableActivation
+from analog_deq.proxy.approximate import TiedMap
+from analog_deq.proxy.draws import draw_network
+from analog_deq.proxy.mapping import ConductanceMapping, quantise
+from analog_deq.spec import DesignSpec
+from analog_deq.train.network import Network
+
+TOLERANCE = 1e-6
+RANGE_MARGIN = 0.85
+"""Share of the calibrated range of h beyond which the penalty acts."""
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """What the readout sees, and a penalty that keeps the circuit in its calibrated range."""
+
+    z: Tensor
+    penalty: Tensor
+
+
+class Model(Protocol):
+    """Runs a network on a batch. ``step`` counts optimiser steps, so that draws are reproducible."""
+
+    max_slope: float
+
+    def states(self, network: Network, x: Tensor, step: int) -> States: ...
+
+
+class IdealModel:
+    """tanh units, exact weights; with ``weight_noise`` and ``read_noise`` the usual noise-injection training.
+
+    Weight noise has a standard deviation of ``weight_noise`` times the largest weight, pre-activation noise
+    ``read_noise`` units; both fresh each step.
+    """
+
+    def __init__(self, seed: int, weight_noise: float = 0.0, read_noise: float = 0.0) -> None:
+        self.max_slope = 1.0
+        self.act: Activation = Tanh()
+        self.seed, self.weight_noise, self.read_noise = seed, weight_noise, read_noise
+
+    def states(self, network: Network, x: Tensor, step: int) -> States:
+        """Equilibrium of ``z = tanh(W z + W_x x + b)``."""
+        rng = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        w, w_input = network.w_state(), network.w_input
+        if self.weight_noise:
+            w = w + self._noise(w, rng)
+            w_input = w_input + self._noise(w_input, rng)
+        u = x @ w_input.T + network.bias
+        if self.read_noise:
+            u = u + self.read_noise * torch.randn(u.shape, generator=rng, dtype=u.dtype)
+        z, _ = equilibrium(w, u, self.act, tol=TOLERANCE)
+        return States(z, torch.zeros((), dtype=z.dtype))
+
+    def _noise(self, w: Tensor, rng: torch.Generator) -> Tensor:
+        scale = self.weight_noise * w.detach().abs().max()
+        return scale * torch.randn(w.shape, generator=rng, dtype=w.dtype)
+
+
+class ProxyModel:
+    """The fitted circuit: quantised conductances, measured activation, wires, one mismatch draw a batch, read noise.
+
+    The array's map is exact where it was last tied (every ``tie_every`` steps) and first-order in between.
+    """
+
+    def __init__(self, design: DesignSpec, proxy: ProxyParameters, *, tie_every: int = 25) -> None:
+        self.design, self.proxy, self.tie_every = design, proxy, tie_every
+        self.nominal = TableActivation.nominal(proxy.activation)
+        self.max_slope = float(self.nominal.max_slope)
+        self.mapping = ConductanceMapping.of(design.neuron, design.crossbar)
+        self.map = TiedMap(design, proxy)
+
+    def states(self, network: Network, x: Tensor, step: int) -> States:
+        """Noisy, quantised reading of the equilibrium on one drawn die."""
+        design, training = self.design, self.design.training
+        g_pos, g_neg = self.mapping.program(network.weights())
+        if step % self.tie_every == 0:
+            self.map.tie(g_pos.detach(), g_neg.detach())
+        act, bias, scale = self.nominal, torch.zeros((), dtype=x.dtype), torch.ones((), dtype=x.dtype)
+        if training.mismatch_draws:
+            rng = generator(design.seed, Stream.TRAINING, step + 1)
+            draw = draw_network(self.proxy, design, g_pos.shape[0], rng)
+            g_pos, g_neg = g_pos * (1 + draw.g_pos), g_neg * (1 + draw.g_neg)
+            act, bias, scale = draw.activation(self.nominal), draw.bias, 1 + draw.r_feedback
+        effective = self.map(g_pos, g_neg)
+        w = effective.w_state * scale[..., None]
+        x_read = quantise(x, design.converters.dac_bits)
+        u = (x_read @ effective.w_input.T + effective.bias) * scale + bias
+        z, _ = equilibrium(w, u, act, tol=TOLERANCE)
+        h = z @ w.T + u
+        limit = RANGE_MARGIN * min(-self.nominal.start, self.proxy.activation.end)
+        penalty = torch.relu(h.abs() - limit).square().mean()
+        reading = z @ self.map.r_state.T + x_read @ self.map.r_input.T + self.map.r_bias
+        if training.read_noise:
+            reading = reading + self._read_noise(w.detach(), effective.load, act.slope(h.detach()), step, len(x))
+        return States(quantise(reading, design.converters.adc_bits), penalty)
+
+    def _read_noise(self, w: Tensor, load: Tensor, slope: Tensor, step: int, batch: int) -> Tensor:
+        tau_form = self.proxy.tau.values
+        tau = tau_form["tau0_s"] + tau_form["tau_load_s_per_siemens"] * load
+        low, high = self.proxy.noise.domain["load_siemens"]
+        inside = np.clip(load.numpy(), low, high)  # a draw may leave the range by its mismatch; the noise barely moves
+        covariance = network_covariance(self.design, self.proxy, w, inside, slope.mean(0), tau)
+        rng = torch.Generator().manual_seed(self.design.seed * 7_919 + step)
+        return sample_noise(covariance.expand(batch, *covariance.shape), rng)

@@ -1,0 +1,186 @@
+"""Lowering: a programmed network as decks of the whole circuit, flat or with its array reduced exactly.
+
+The neurons are the user's own subcircuits in both forms. The reduced form is fast; the flat form is the referee
+that keeps it honest, because a wrong reduction would otherwise cancel between proxy and ngspice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from analog_deq.netlists.crossbar import CrossbarParameters
+from analog_deq.netlists.deck import build_deck, number
+from analog_deq.netlists.network import (
+    NetworkParameters,
+    flat_network,
+    port_names,
+    reduced_network,
+    saved_vectors,
+)
+from analog_deq.netlists.neuron import NeuronCells
+from analog_deq.proxy.array import source_pattern
+from analog_deq.records import Command, Dc, Deck, Noise, Op, Plot, Tran
+from analog_deq.reduction import PortAdmittance, mesh, reduce_array
+from analog_deq.spec import DesignSpec
+
+Array = np.ndarray
+Options = dict[str, float | str | bool]
+
+NOISE_PER_DECADE = 10
+TRANSIENT_POINTS = 400
+SUBSTEPS = 2
+"""Sweep points per image. Halving the step between images cuts Newton's iterations; only whole images are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoweredNetwork:
+    """One die of a programmed network, ready to be printed as decks.
+
+    ``g_pos`` and ``g_neg`` are the die's actual conductances (logical rows, N); ``deviations`` its neurons' mismatch.
+    """
+
+    design: DesignSpec
+    cells: NeuronCells
+    g_pos: Array
+    g_neg: Array
+    klu: bool
+    deviations: Mapping[str, Array] = field(default_factory=dict)
+    trim_a: Array | None = None
+    reduced: PortAdmittance = field(init=False)
+
+    def __post_init__(self) -> None:
+        array = self.design.crossbar
+        reduced = reduce_array(self.g_pos, self.g_neg, r_line_ohm=array.r_line_ohm, r_dac_ohm=array.r_dac_ohm)
+        object.__setattr__(self, "reduced", reduced)
+
+    @property
+    def states(self) -> int:
+        return self.g_pos.shape[1]
+
+    @property
+    def _parameters(self) -> NetworkParameters:
+        array = self.design.crossbar
+        return NetworkParameters(
+            self.design.neuron,
+            self.design.operating,
+            self.cells,
+            CrossbarParameters(self.g_pos, self.g_neg, array.r_line_ohm, array.r_dac_ohm),
+            self.deviations,
+            self.trim_a,
+        )
+
+    def source_volts(self, x: Array) -> Array:
+        """DAC line voltages (images, sources) of DAC outputs ``x`` (images, inputs)."""
+        ones = np.ones((len(x), 1))
+        return np.asarray(
+            np.concatenate([x, ones], axis=1) @ source_pattern(x.shape[1]).T * self.design.neuron.z_unit_v
+        )
+
+    def port_amps(self, x: Array) -> Array:
+        """DAC currents into the 3N ports (images, 3N)."""
+        return np.asarray(-self.source_volts(x) @ self.reduced.y_sources.T)
+
+    def equilibria(self, x: Array, *, flat: bool = False, reltol: float = 1e-6) -> Deck:
+        """Equilibria of images ``x`` (images, inputs): one ``.dc`` sweep over the image index.
+
+        Newton's method walks from image to image in half steps; order the images so that neighbours are alike
+        (:func:`similar_order`), or it spends ten times the iterations.
+        """
+        command: Command = Op() if len(x) == 1 else Dc("Vk", 0, len(x) - 1, 1 / SUBSTEPS)
+        lines = self._flat(x) if flat else self._mesh(x)
+        return self._deck("equilibria of the whole network", lines, [command], self._options(reltol), saved_vectors(self.states))
+
+    def transient(self, x: Array, rest_v: float, *, flat: bool = False, reltol: float = 1e-5) -> Deck:
+        """Settling of one image ``x`` (inputs,) from rest: every integrator discharged, op-amp inputs at ``rest_v``."""
+        window = self.design.verify.transient_window_s
+        lines = self._flat(x[None]) if flat else self._mesh(x[None])
+        rest = number(rest_v)
+        lines += [".ic " + " ".join(f"v(v{i})={rest} v(s{i})={rest}" for i in range(self.states))]
+        options = {**self._options(reltol), "trtol": 1.0}
+        saved = saved_vectors(self.states, signals=("zp", "zn"))
+        command = Tran(window / TRANSIENT_POINTS, window, window / TRANSIENT_POINTS)
+        return self._deck("settling of the whole network from rest", lines, [command], options, saved)
+
+    def noise(self, x: Array, nodes: list[int], start_hz: float, stop_hz: float, *, flat: bool = False) -> Deck:
+        """Output noise of the differential rows of ``nodes`` at the equilibrium of one image ``x`` (inputs,)."""
+        lines = self._flat(x[None]) if flat else self._mesh(x[None])
+        source = "vx0" if flat else "ij0"
+        lines = [f"{line} ac 1" if line.lower().startswith(f"{source} ") else line for line in lines]
+        commands: list[Command] = [Noise(f"v(zp{i},zn{i})", source, NOISE_PER_DECADE, start_hz, stop_hz) for i in nodes]
+        options = {k: v for k, v in self._options(1e-6).items() if k != "klu"}  # ngspice has no .noise under KLU
+        return self._deck("output noise of the whole network", lines, commands, options, [])
+
+    def dac_power_w(self, x: Array, ports_v: Array) -> Array:
+        """Power the DAC lines deliver (images,), from port voltages (images, 3N) and the reduction's source block."""
+        volts = self.source_volts(x)
+        amps = ports_v @ self.reduced.y_sources + volts @ self.reduced.y_drive.T
+        return np.asarray((volts * amps).sum(axis=1))
+
+    def _mesh(self, x: Array) -> list[str]:
+        return reduced_network(self._parameters, mesh(self.reduced.y_ports), self.port_amps(x))
+
+    def _flat(self, x: Array) -> list[str]:
+        return flat_network(self._parameters, self.source_volts(x))
+
+    def _options(self, reltol: float) -> Options:
+        options: Options = {
+            "reltol": reltol, "abstol": 1e-12, "vntol": 1e-7 if reltol > 1e-7 else 1e-9, "gmin": 1e-15, "method": "gear",
+        }  # fmt: skip
+        return {**options, "klu": True} if self.klu else options
+
+    def _deck(self, title: str, lines: list[str], commands: list[Command], options: Options, saved: list[str]) -> Deck:
+        return build_deck(
+            f"{self.design.name}: {title}",
+            lines,
+            commands,
+            save=saved,
+            options=options,
+            files=self.cells.files,
+            temperature_celsius=self.design.operating.temperature_celsius,
+        )
+
+
+def similar_order(h: Array) -> Array:
+    """Order of images (images,) that walks greedily to the nearest unvisited pre-activation ``h`` (images, N)."""
+    left = np.ones(len(h), dtype=bool)
+    order = [0]
+    left[0] = False
+    for _ in range(len(h) - 1):
+        distance = np.abs(h - h[order[-1]]).max(axis=1)
+        order.append(int(np.argmin(np.where(left, distance, np.inf))))
+        left[order[-1]] = False
+    return np.array(order)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredStates:
+    """What ngspice says of a sweep over images: readings z (images, N), port volts (images, 3N), v, supply power (W)."""
+
+    z: Array
+    ports_v: Array
+    v: Array
+    supply_w: Array
+
+
+def read_states(plot: Plot, design: DesignSpec, states: int) -> MeasuredStates:
+    """States of an equilibria plot. z is half the differential row voltage over z_unit."""
+    ports = np.real(plot.columns([f"v({name})" for name in port_names(states)]))[::SUBSTEPS]
+    z = (ports[:, states::2] - ports[:, states + 1 :: 2]) / (2 * design.neuron.z_unit_v)
+    v = np.real(plot.columns([f"v(v{i})" for i in range(states)]))[::SUBSTEPS]
+    return MeasuredStates(z, ports, v, supply_power_w(plot, design)[::SUBSTEPS])
+
+
+def read_trajectory(plot: Plot, design: DesignSpec, states: int) -> tuple[Array, Array, Array]:
+    """Time (points,), readings z (points, N) and supply power (points,) of a transient plot."""
+    z_pos = np.real(plot.columns([f"v(zp{i})" for i in range(states)]))
+    z_neg = np.real(plot.columns([f"v(zn{i})" for i in range(states)]))
+    return plot.sweep, (z_pos - z_neg) / (2 * design.neuron.z_unit_v), supply_power_w(plot, design)
+
+
+def supply_power_w(plot: Plot, design: DesignSpec) -> Array:
+    """Power drawn from both rails (points,). A source's branch current enters its + terminal."""
+    rails = design.operating
+    return np.asarray(-np.real(plot["i(vdd)"]) * rails.vdd_v - np.real(plot["i(vss)"]) * rails.vss_v)
