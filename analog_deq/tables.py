@@ -87,4 +87,6 @@ def read_table(path: Path) -> CalibrationTable:
     require_schema(provenance.schema_id, f"{SCHEMA}/1", path)
     if provenance.units != COLUMNS[name]:
         raise SchemaError(f"{path}: its units {provenance.units} are not {COLUMNS[name]}")
+    if arrow.column_names != [*COLUMNS[name], "status"]:
+        raise SchemaError(f"{path}: its columns {arrow.column_names} are not {[*COLUMNS[name], 'status']}")
     return CalibrationTable(name, arrow.to_pandas(), provenance)

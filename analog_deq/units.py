@@ -21,8 +21,8 @@ _PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M
 def parse_spice_number(text: str, where: str = "value") -> float:
     """SI value of a SPICE number such as ``4.7k``, ``10u`` or ``2Meg``.
 
-    Raises SpecError for text that is not a number, for ``1F`` (farad or femto?) and for a bare capital ``M``
-    (ngspice reads milli where people mean mega).
+    Raises SpecError for text that is not a number, for ``1F`` (farad or femto?) and for a capital ``M``,
+    bare or as in ``5MHz`` (ngspice reads milli where people mean mega).
 
     >>> parse_spice_number("4.7k")
     4700.0
@@ -35,11 +35,11 @@ def parse_spice_number(text: str, where: str = "value") -> float:
     mantissa, suffix = float(match[1]), match[2]
     if suffix == "":
         return mantissa
-    if suffix == "M":
-        raise SpecError(f"{where}: {text!r} is milli to ngspice; write {match[1]}Meg for mega or {match[1]}m for milli")
-    if suffix == "F":
-        raise SpecError(f"{where}: {text!r} is femto to ngspice; write {match[1]} for farads or {match[1]}f for femto")
     lower = suffix.lower()
+    if suffix[0] == "M" and not lower.startswith(("meg", "mil")):
+        raise SpecError(f"{where}: {text!r} is milli to ngspice; write {match[1]}Meg for mega or {match[1]}m for milli")
+    if suffix[0] == "F":
+        raise SpecError(f"{where}: {text!r} is femto to ngspice; write {match[1]} for farads or {match[1]}f for femto")
     for name in sorted(_SUFFIXES, key=len, reverse=True):
         if lower.startswith(name):
             return mantissa * _SUFFIXES[name]

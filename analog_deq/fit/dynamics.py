@@ -71,7 +71,7 @@ def fit_noise(
     for (load, bias), group in noise.groupby(["load", "bias"]):
         tau_s = tau.values["tau0_s"] + tau.values["tau_load_s_per_siemens"] * load
         spectra = {name: part.sort_values("frequency") for name, part in group.groupby("output")}
-        f = spectra["v"]["frequency"].to_numpy()
+        f = spectra["v"]["frequency"].to_numpy(copy=True)  # torch warns of pandas' read-only views
         s_v = (spectra["v"]["density"].to_numpy() / v_unit_v) ** 2
         s_z = (spectra["z"]["density"].to_numpy() / (2 * z_unit_v)) ** 2
         _, d = hermite(torch.tensor([bias / v_unit_v]), activation.start, activation.step, table, slopes)
@@ -95,7 +95,7 @@ def fit_noise(
     held = frame[~frame["load"].isin(train_loads)]
 
     def density(en: np.ndarray, loads: pd.Series) -> np.ndarray:
-        model = loop_noise_density(torch.as_tensor(loads.to_numpy()), torch.tensor(en[0]), r_feedback_ohm, temperature_k)
+        model = loop_noise_density(torch.as_tensor(loads.to_numpy(copy=True)), torch.tensor(en[0]), r_feedback_ohm, temperature_k)
         return np.asarray(model.numpy() / v_unit_v**2)
 
     scale = float(np.sqrt(train["loop"].max()) * v_unit_v / (1 + r_feedback_ohm * train["load"].max()))
