@@ -47,7 +47,7 @@ def physical_conductances(g_pos: Array, g_neg: Array) -> Array:
     rows = np.empty((2 * g_pos.shape[0], g_pos.shape[1]))
     rows[0::2], rows[1::2] = g_pos, g_neg
     if not np.all(np.isfinite(rows)) or np.any(rows <= 0):
-        where = tuple(int(k) for k in np.argwhere(~(rows > 0))[0])
+        where = tuple(int(k) for k in np.argwhere(~(np.isfinite(rows) & (rows > 0)))[0])
         raise SpecError(f"conductance at physical (row, column) {where} is {rows[where]}; it must be finite and > 0")
     return rows
 
@@ -70,11 +70,12 @@ def reduce_array(g_pos: Array, g_neg: Array, *, r_line_ohm: float, r_dac_ohm: fl
     y_inner = csc_matrix(laplacian[:inner, :inner])
     y_border = laplacian[inner:, :inner]
     ports = 3 * columns
-    potentials = splu(y_inner).solve(np.asarray(y_border[:ports].todense()).T)  # inner nodes per unit port voltage
+    factor = splu(y_inner)
+    potentials = factor.solve(np.asarray(y_border[:ports].todense()).T)  # inner nodes per unit port voltage
     y_all = np.asarray(laplacian[inner:, inner:].todense())
     y_ports = y_all[:ports, :ports] - np.asarray(y_border[:ports] @ potentials)
     y_sources = -(np.asarray(y_border[ports:] @ potentials)).T
-    drive_potentials = splu(y_inner).solve(np.asarray(y_border[ports:].todense()).T)
+    drive_potentials = factor.solve(np.asarray(y_border[ports:].todense()).T)
     y_drive = y_all[ports:, ports:] - np.asarray(y_border[ports:] @ drive_potentials)
     return PortAdmittance((y_ports + y_ports.T) / 2, y_sources, y_drive)
 
@@ -125,6 +126,32 @@ def _edges_without_wires(g: Array, r_dac: float) -> tuple[Array, Array, Array, i
         (terminals[:sources], np.arange(sources), np.full(sources, 1.0 / r_dac)),
     ]
     return *(np.concatenate([edge[k] for edge in edges]) for k in range(3)), inner  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class ThinMesh:
+    """A reduced array without the couplings between row ports, and what brings them back.
+
+    Row ports see each other only through the voltage drops their currents cause in the drivers' resistance, which
+    is linear: with C = (1 + r diag Y_zz)^-1 r offdiag Y_zz the true row voltages are ``correction @ v_rows`` =
+    (1 + C)^-1 v_rows of the thin circuit, if its couplings from rows to summing nodes are Y_sz (1 + C)^-1. Exact for
+    drivers that are sources behind ``r``; far cheaper to factorise, since row ports touch only summing nodes.
+    """
+
+    ports: PortAdmittance
+    correction: Array
+
+
+def thin(full: PortAdmittance, r_out_ohm: float) -> ThinMesh:
+    """Thin form of a reduced array for drivers of output resistance ``r_out_ohm``."""
+    n = full.states
+    y_sz, y_zz = full.y_ports[:n, n:], full.y_ports[n:, n:]
+    own = np.diag(y_zz)
+    between = y_zz - np.diag(own)
+    correction = np.linalg.inv(np.eye(2 * n) + r_out_ohm * between / (1 + r_out_ohm * own)[:, None])
+    coupling = y_sz @ correction
+    y_ports = np.block([[full.y_ports[:n, :n], coupling], [coupling.T, np.diag(own)]])
+    return ThinMesh(PortAdmittance(y_ports, full.y_sources, full.y_drive), correction)
 
 
 def mesh(admittance: Array, rtol: float = 1e-13) -> list[tuple[int, int, float]]:

@@ -22,8 +22,8 @@ from analog_deq.netlists.network import (
 )
 from analog_deq.netlists.neuron import NeuronCells
 from analog_deq.proxy.array import source_pattern
-from analog_deq.records import Command, Dc, Deck, Noise, Op, Plot, Tran
-from analog_deq.reduction import PortAdmittance, mesh, reduce_array
+from analog_deq.records import Alter, Command, Dc, Deck, Noise, Op, Plot, Tran
+from analog_deq.reduction import PortAdmittance, ThinMesh, mesh, reduce_array, thin
 from analog_deq.spec import DesignSpec
 
 Array = np.ndarray
@@ -39,7 +39,8 @@ SUBSTEPS = 2
 class LoweredNetwork:
     """One die of a programmed network, ready to be printed as decks.
 
-    ``g_pos`` and ``g_neg`` are the die's actual conductances (logical rows, N); ``deviations`` its neurons' mismatch.
+    ``g_pos`` and ``g_neg`` are the die's actual conductances (logical rows, N); ``deviations`` its neurons' mismatch;
+    ``r_out_ohm`` the drivers' measured output resistance, which the thin mesh needs.
     """
 
     design: DesignSpec
@@ -47,14 +48,17 @@ class LoweredNetwork:
     g_pos: Array
     g_neg: Array
     klu: bool
+    r_out_ohm: float
     deviations: Mapping[str, Array] = field(default_factory=dict)
     trim_a: Array | None = None
     reduced: PortAdmittance = field(init=False)
+    thin: ThinMesh = field(init=False)
 
     def __post_init__(self) -> None:
         array = self.design.crossbar
         reduced = reduce_array(self.g_pos, self.g_neg, r_line_ohm=array.r_line_ohm, r_dac_ohm=array.r_dac_ohm)
         object.__setattr__(self, "reduced", reduced)
+        object.__setattr__(self, "thin", thin(reduced, self.r_out_ohm))
 
     @property
     def states(self) -> int:
@@ -93,16 +97,24 @@ class LoweredNetwork:
         lines = self._flat(x) if flat else self._mesh(x)
         return self._deck("equilibria of the whole network", lines, [command], self._options(reltol), saved_vectors(self.states))
 
-    def transient(self, x: Array, rest_v: float, *, flat: bool = False, reltol: float = 1e-5) -> Deck:
-        """Settling of one image ``x`` (inputs,) from rest: every integrator discharged, op-amp inputs at ``rest_v``."""
+    def transients(self, x: Array, rest_v: float, *, flat: bool = False, reltol: float = 1e-5) -> Deck:
+        """Settling of each image of ``x`` (images, inputs) from rest, one transient an image in one deck.
+
+        Rest means every integrator discharged, its op-amp's inputs at ``rest_v``; ``.ic`` holds at each transient.
+        """
         window = self.design.verify.transient_window_s
-        lines = self._flat(x[None]) if flat else self._mesh(x[None])
+        lines = self._flat(x[:1]) if flat else self._mesh(x[:1])
         rest = number(rest_v)
         lines += [".ic " + " ".join(f"v(v{i})={rest} v(s{i})={rest}" for i in range(self.states))]
+        values, prefix = (self.source_volts(x), "vx") if flat else (self.port_amps(x), "ij")
+        commands: list[Command] = []
+        for k, row in enumerate(values):
+            if k:
+                commands.append(Alter(tuple((f"{prefix}{port}", float(value)) for port, value in enumerate(row))))
+            commands.append(Tran(window / TRANSIENT_POINTS, window, window / TRANSIENT_POINTS))
         options = {**self._options(reltol), "trtol": 1.0}
         saved = saved_vectors(self.states, signals=("zp", "zn"))
-        command = Tran(window / TRANSIENT_POINTS, window, window / TRANSIENT_POINTS)
-        return self._deck("settling of the whole network from rest", lines, [command], options, saved)
+        return self._deck("settling of the whole network from rest", lines, commands, options, saved)
 
     def noise(self, x: Array, nodes: list[int], start_hz: float, stop_hz: float, *, flat: bool = False) -> Deck:
         """Output noise of the differential rows of ``nodes`` at the equilibrium of one image ``x`` (inputs,)."""
@@ -119,8 +131,27 @@ class LoweredNetwork:
         amps = ports_v @ self.reduced.y_sources + volts @ self.reduced.y_drive.T
         return np.asarray((volts * amps).sum(axis=1))
 
+    def read_states(self, plot: Plot, *, flat: bool = False) -> MeasuredStates:
+        """States of an equilibria plot, one row an image. z is half the differential row voltage over z_unit."""
+        n = self.states
+        ports = np.real(plot.columns([f"v({name})" for name in port_names(n)]))[::SUBSTEPS]
+        rows = ports[:, n:] if flat else ports[:, n:] @ self.thin.correction.T
+        v = np.real(plot.columns([f"v(v{i})" for i in range(n)]))[::SUBSTEPS]
+        ports = np.concatenate([ports[:, :n], rows], axis=1)
+        return MeasuredStates(self._reading(rows), ports, v, supply_power_w(plot, self.design)[::SUBSTEPS])
+
+    def read_trajectory(self, plot: Plot, *, flat: bool = False) -> tuple[Array, Array, Array]:
+        """Time (points,), readings z (points, N) and supply power (points,) of a transient plot."""
+        names = [f"v({name})" for name in port_names(self.states)[self.states :]]
+        rows = np.real(plot.columns(names))
+        rows = rows if flat else rows @ self.thin.correction.T
+        return plot.sweep, self._reading(rows), supply_power_w(plot, self.design)
+
+    def _reading(self, rows: Array) -> Array:
+        return np.asarray((rows[:, 0::2] - rows[:, 1::2]) / (2 * self.design.neuron.z_unit_v))
+
     def _mesh(self, x: Array) -> list[str]:
-        return reduced_network(self._parameters, mesh(self.reduced.y_ports), self.port_amps(x))
+        return reduced_network(self._parameters, mesh(self.thin.ports.y_ports), self.port_amps(x))
 
     def _flat(self, x: Array) -> list[str]:
         return flat_network(self._parameters, self.source_volts(x))
@@ -163,21 +194,6 @@ class MeasuredStates:
     ports_v: Array
     v: Array
     supply_w: Array
-
-
-def read_states(plot: Plot, design: DesignSpec, states: int) -> MeasuredStates:
-    """States of an equilibria plot. z is half the differential row voltage over z_unit."""
-    ports = np.real(plot.columns([f"v({name})" for name in port_names(states)]))[::SUBSTEPS]
-    z = (ports[:, states::2] - ports[:, states + 1 :: 2]) / (2 * design.neuron.z_unit_v)
-    v = np.real(plot.columns([f"v(v{i})" for i in range(states)]))[::SUBSTEPS]
-    return MeasuredStates(z, ports, v, supply_power_w(plot, design)[::SUBSTEPS])
-
-
-def read_trajectory(plot: Plot, design: DesignSpec, states: int) -> tuple[Array, Array, Array]:
-    """Time (points,), readings z (points, N) and supply power (points,) of a transient plot."""
-    z_pos = np.real(plot.columns([f"v(zp{i})" for i in range(states)]))
-    z_neg = np.real(plot.columns([f"v(zn{i})" for i in range(states)]))
-    return plot.sweep, (z_pos - z_neg) / (2 * design.neuron.z_unit_v), supply_power_w(plot, design)
 
 
 def supply_power_w(plot: Plot, design: DesignSpec) -> Array:

@@ -1,0 +1,203 @@
+"""The verification of one trained network: everything simulated, compared and judged, in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from torch import Tensor, as_tensor
+
+from analog_deq.draws import Stream, generator
+from analog_deq.fit.parameters import ProxyParameters
+from analog_deq.netlists.neuron import NeuronCells
+from analog_deq.records import Progress
+from analog_deq.spec import CalibrationPlan, DesignSpec
+from analog_deq.statistics import wilson
+from analog_deq.train.checkpoint import Checkpoint
+from analog_deq.train.deployed import DeployedNetwork, ProxyStates, Readout
+from analog_deq.train.tasks.digits import Task
+from analog_deq.verify import compare
+from analog_deq.verify.dies import DieResult, draw_die, extracted_model, run_dies
+from analog_deq.verify.dynamics import NoiseResult, Settling, run_noise, run_transients
+from analog_deq.verify.lower import LoweredNetwork
+from analog_deq.verify.signoff import Measurement
+from analog_deq.verify.sweeps import Bed, Sweep, SweepResult, run_sweeps
+
+Array = np.ndarray
+PERCENT = 100.0
+NUMERIC_IMAGES = 16
+TIGHT = 1e-8
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """Everything measured: the measurements to be judged, and what the report draws and lists."""
+
+    measurements: tuple[Measurement, ...]
+    equilibria: SweepResult
+    proxy: ProxyStates
+    labels: Array
+    transients: tuple[Settling, ...]
+    noise: NoiseResult
+    dies: tuple[DieResult, ...]
+    samples: pd.DataFrame
+
+
+def verify_network(
+    design: DesignSpec,
+    proxy: ProxyParameters,
+    plan: CalibrationPlan,
+    checkpoint: Checkpoint,
+    cells: NeuronCells,
+    task: Task,
+    bed: Bed,
+    progress: Progress,
+    *,
+    flat: bool = False,
+) -> VerifyResult:
+    """Equilibria of all test images, transients, noise, anchor and dies of a checkpoint, in ngspice."""
+    model = DeployedNetwork.nominal(design, proxy, checkpoint.g_pos, checkpoint.g_neg)
+    readout = Readout(as_tensor(checkpoint.readout_weight), as_tensor(checkpoint.readout_bias), design.converters.adc_bits)
+    network = LoweredNetwork(
+        design, cells, checkpoint.g_pos, checkpoint.g_neg, bed.simulator.klu, proxy.driver.values["r_out_ohm"]
+    )
+    x, y = task.x_test, task.y_test.numpy()
+    solved = model.solve(x, domain_share=None)
+    reading, inputs = solved.reading.numpy(), model.inputs(x).numpy()
+    progress.note(f"equilibria of {len(y)} test images")
+    everything = Sweep(network, inputs, solved.h.numpy())
+    equilibria = run_sweeps([everything], bed, progress, flat=flat)[0]
+    measurements = compare.fixed_points(equilibria, reading, design.seed)
+    measurements.append(compare.residual(equilibria, model, x))
+    judged, spice_labels = compare.labels(equilibria, reading, readout, y, design.seed)
+    measurements += judged
+    measurements += _numeric_and_anchor(everything, equilibria, bed, progress)
+    rng = generator(design.seed, Stream.VERIFY_CHOICE, 10**6)
+    usable = np.flatnonzero(equilibria.ok)
+    images = np.sort(rng.choice(usable, min(design.verify.transients, len(usable)), replace=False))
+    progress.note(f"transients of {len(images)} images from rest")
+    transients = run_transients(
+        network, model, x, images, equilibria.states.z, equilibria.states.ports_v, bed, progress, flat=flat
+    )
+    measurements += compare.settling(transients, design.verify.settle_tolerance_fs)
+    progress.note("noise of the whole network")
+    noise = run_noise(network, model, x, int(images[0]), bed, progress, flat=flat)
+    measurements.append(compare.noise(noise))
+    progress.note(f"{design.verify.dies} mismatch dies, with and without trim")
+    trim_images = generator(design.seed, Stream.VERIFY_CHOICE, 10**6 + 1).choice(
+        len(task.x_train), design.verify.trim_images, replace=False
+    )
+    dies = run_dies(network, model, x, task.x_train[trim_images], range(design.verify.dies), bed, progress, flat=flat)
+    measurements += compare.dies(dies, readout, y, equilibria.states.z, reading, design.verify.die_max_drop)
+    measurements.append(_extracted_die(network, model, plan, dies[0], x, bed, progress))
+    measurements += _model_checks(proxy, model, solved, checkpoint)
+    measurements.append(_failed(equilibria, transients, noise, dies))
+    samples = _samples(equilibria, spice_labels, y, reading, dies, readout)
+    return VerifyResult(
+        tuple(measurements), equilibria, solved, spice_labels, tuple(transients), noise, tuple(dies), samples
+    )
+
+
+def _numeric_and_anchor(everything: Sweep, loose: SweepResult, bed: Bed, progress: Progress) -> list[Measurement]:
+    """Tighter tolerance on a few images, and the flat deck of the very network at that tolerance."""
+    design = everything.die.design
+    usable = np.flatnonzero(loose.ok)
+    few = usable[np.linspace(0, len(usable) - 1, min(NUMERIC_IMAGES, len(usable))).round().astype(int)]
+    part = replace(everything, x=everything.x[few], h=everything.h[few])
+    progress.note("tolerance check and flat anchor")
+    tight = run_sweeps([part], bed, progress, reltol=TIGHT)[0]
+    anchors = min(design.verify.anchor_images, len(few))
+    flat = run_sweeps([replace(part, x=part.x[:anchors], h=part.h[:anchors])], bed, progress, flat=True, reltol=TIGHT)[0]
+    result = []
+    for name, images, a, b in (
+        ("run.numeric", few, tight, loose.states.z[few]),
+        ("net.anchor_err", few[:anchors], flat, tight.states.z[:anchors]),
+    ):
+        both = a.ok & np.isfinite(b).all(axis=1)
+        value = PERCENT * float(np.abs(a.states.z - b)[both].max()) if both.any() else None
+        detail = f"images {', '.join(map(str, images[:4]))}{' ...' if len(images) > 4 else ''}"
+        result.append(Measurement(name, value, "%FS", len(images), detail=detail, failed_samples=int(np.sum(~both))))
+    return result
+
+
+def _extracted_die(
+    network: LoweredNetwork,
+    model: DeployedNetwork,
+    plan: CalibrationPlan,
+    die: DieResult,
+    x: Tensor,
+    bed: Bed,
+    progress: Progress,
+) -> Measurement:
+    """Fixed-point error of the proxy given what was measured at one die's own terminals."""
+    progress.note(f"proxy of die {die.die} from its own measurements")
+    own = extracted_model(draw_die(network, die.die), model, plan, bed, progress)
+    ok = die.untrimmed.ok
+    predicted = own.solve(x[die.images], domain_share=None).reading.numpy()
+    error = PERCENT * (predicted - die.untrimmed.states.z)[ok]
+    value = float(np.sqrt(np.mean(error**2))) if ok.any() else None
+    return Measurement(
+        "net.die_fixed_point_err", value, "%FS", len(ok), detail=f"die {die.die}, untrimmed",
+        failed_samples=int(np.sum(~ok)),
+    )  # fmt: skip
+
+
+def _model_checks(
+    proxy: ProxyParameters, model: DeployedNetwork, solved: ProxyStates, checkpoint: Checkpoint
+) -> list[Measurement]:
+    outside = model.act.outside(solved.h)
+    n = outside.numel()
+    return [
+        Measurement("net.gamma", checkpoint.certificate.gamma, "", 1, detail="class A bound of the mapped, quantised matrix"),
+        Measurement(
+            "fit.residual_max", PERCENT * proxy.activation.goodness.held_out, "%FS", proxy.activation.goodness.n_held_out,
+            detail="activation, held-out rows, rms",
+        ),
+        Measurement("fit.extrapolation", PERCENT * float(outside.double().mean()), "%", n, detail="states of the test images"),
+    ]  # fmt: skip
+
+
+def _failed(
+    equilibria: SweepResult, transients: list[Settling], noise: NoiseResult, dies: list[DieResult]
+) -> Measurement:
+    failed = int(np.sum(~equilibria.ok)) + sum(t.status != "ok" for t in transients) + (noise.status != "ok")
+    failed += sum(int(np.sum(~r.untrimmed.ok)) + int(np.sum(~r.trimmed.ok)) for r in dies)
+    total = len(equilibria.status) + len(transients) + 1 + sum(2 * len(r.images) for r in dies)
+    return Measurement("run.failed", float(failed), "", total, detail="simulations without a valid result")
+
+
+def _samples(
+    equilibria: SweepResult, spice: Array, y: Array, reading: Array, dies: list[DieResult], readout: Readout
+) -> pd.DataFrame:
+    """One row a simulated equilibrium: die (-1 is nominal), trim, image, status, label, prediction, error."""
+    frames = []
+
+    def add(die: int, trim: str, images: Array, result: SweepResult, predicted: Array) -> None:
+        frames.append(
+            pd.DataFrame(
+                {
+                    "die": die, "trim": trim, "image": images, "status": result.status, "label": y[images],
+                    "predicted": predicted,
+                    "rms_error_percent_fs": PERCENT * np.sqrt(np.mean((result.states.z - reading[images]) ** 2, axis=1)),
+                    "supply_w": result.states.supply_w,
+                }
+            )
+        )  # fmt: skip
+
+    add(-1, "none", np.arange(len(y)), equilibria, spice)
+    for result in dies:
+        for trim, sweep in (("none", result.untrimmed), ("trimmed", result.trimmed)):
+            predicted = readout.predict(as_tensor(np.nan_to_num(sweep.states.z))).numpy()
+            add(result.die, trim, result.images, sweep, np.where(sweep.ok, predicted, -1))
+    return pd.concat(frames, ignore_index=True)
+
+
+def ladder_rungs(accuracy: Mapping[str, tuple[int, int]]) -> dict[str, tuple[float, float, float]]:
+    """Accuracy of each method in % with its Wilson interval, in the checkpoint's order."""
+    rungs = {}
+    for name, (correct, n) in accuracy.items():
+        low, high = wilson(correct, n)
+        rungs[name] = (PERCENT * correct / n, PERCENT * low, PERCENT * high)
+    return rungs

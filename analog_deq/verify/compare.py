@@ -1,0 +1,162 @@
+"""Measurements of a verdict: each a value with its n, interval, worst sample and the way to replay it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from analog_deq.draws import Stream, generator
+from analog_deq.statistics import mean_interval, paired_drop, rms_interval, wilson
+from analog_deq.train.deployed import DeployedNetwork, Readout
+from analog_deq.verify.dies import DieResult
+from analog_deq.verify.dynamics import NoiseResult, Settling
+from analog_deq.verify.verdict import Worst
+from analog_deq.verify.signoff import Measurement
+from analog_deq.verify.sweeps import SweepResult
+
+Array = np.ndarray
+PERCENT = 100.0
+
+
+def replay(what: str, die: int | None = None, image: int | None = None) -> str:
+    """Command that writes the standalone deck of a sample."""
+    parts = [f"analog-deq netlist network DESIGN --checkpoint NET --proxy PROXY --out {what}.cir"]
+    parts += [f"--image {image}"] if image is not None else []
+    parts += [f"--die {die}"] if die is not None else []
+    return " ".join(parts) + f" && ngspice -n -b {what}.cir"
+
+
+def fixed_points(result: SweepResult, reading: Array, seed: int) -> list[Measurement]:
+    """Proxy against ngspice equilibria, in % of full scale (1 unit of z); failed images count as failed samples."""
+    ok = result.ok
+    error = PERCENT * (result.states.z - reading)
+    failed = int(np.sum(~ok))
+    per_image = np.sqrt(np.mean(error[ok] ** 2, axis=1))
+    worst_image = int(np.flatnonzero(ok)[np.argmax(np.abs(error[ok]).max(axis=1))])
+    worst = Worst("nominal", None, worst_image, "equilibrium", replay("equilibrium", image=worst_image))
+    interval = rms_interval(error[ok], generator(seed, Stream.STATISTICS, 1))
+    n = len(ok)
+    rms = float(np.sqrt(np.mean(error[ok] ** 2)))
+    return [
+        Measurement("net.fixed_point_err", rms, "%FS", n, interval, worst, "RMS over images and nodes", failed),
+        Measurement("net.fixed_point_p90", float(np.quantile(per_image, 0.9)), "%FS", n, None, worst, "", failed),
+        Measurement("net.fixed_point_max", float(np.abs(error[ok]).max()), "%FS", n, None, worst, "", failed),
+        Measurement("net.converged", PERCENT * float(ok.mean()), "%", n, _percent(wilson(int(ok.sum()), n)), None, "", failed),
+    ]
+
+
+def residual(result: SweepResult, model: DeployedNetwork, x: torch.Tensor) -> Measurement:
+    """RMS residual of z = act(W z + u) at ngspice's own state, in % of full scale: is it a fixed point at all?"""
+    ok = result.ok
+    h = torch.as_tensor(-result.states.v[ok] / model.design.neuron.v_unit_v)
+    z = model.act.value(h)
+    again = model.act.value(z @ model.w_state.T + model.drive(x[torch.as_tensor(ok)]))
+    rms = PERCENT * float((again - z).square().mean().sqrt())
+    return Measurement("net.residual", rms, "%FS", int(ok.sum()), failed_samples=int(np.sum(~ok)))
+
+
+def labels(result: SweepResult, reading: Array, readout: Readout, y: Array, seed: int) -> tuple[list[Measurement], Array]:
+    """Label agreement, accuracy in ngspice, and the paired drop from software; a failed image is a wrong label.
+
+    Also returns the ngspice labels (images,), -1 where the simulation failed.
+    """
+    ok = result.ok
+    spice = np.where(ok, readout.predict(torch.as_tensor(np.nan_to_num(result.states.z))).numpy(), -1)
+    software = readout.predict(torch.as_tensor(reading)).numpy()
+    n, failed = len(y), int(np.sum(~ok))
+    agree, correct = int(np.sum(spice == software)), int(np.sum(spice == y))
+    drop = paired_drop(software == y, spice == y, generator=generator(seed, Stream.STATISTICS, 2))
+    differ = np.flatnonzero(spice != software)
+    image = int(differ[0]) if len(differ) else None
+    worst = None if image is None else Worst("nominal", None, image, "equilibrium", replay("equilibrium", image=image))
+    return [
+        Measurement("net.class_agreement", PERCENT * agree / n, "%", n, None, worst, f"{agree} of {n} labels equal", failed),
+        Measurement("net.accuracy", PERCENT * correct / n, "%", n, _percent(wilson(correct, n)), None, "", failed),
+        Measurement("net.acc_drop", PERCENT * drop.drop, "points", n, _percent(drop.interval), worst, drop.method, failed),
+    ], spice
+
+
+def settling(results: Sequence[Settling], tolerance: float) -> list[Measurement]:
+    """Settling times, their prediction, the distance of each end from its equilibrium, and energy."""
+    good = [r for r in results if r.status == "ok"]
+    failed = len(results) - len(good)
+    n = len(results)
+    if not good:
+        names = (("net.settle_p95", "s"), ("net.settle_err", "%"), ("net.settle_end", "%FS"), ("net.energy", "J"))
+        return [Measurement(name, None, unit, n, failed_samples=failed) for name, unit in names]
+    spice, proxy = np.array([r.t_spice_s for r in good]), np.array([r.t_proxy_s for r in good])
+    relative = PERCENT * np.abs(proxy / spice - 1)
+    energy = np.array([r.energy_j + r.dac_energy_j for r in good])
+    ends = PERCENT * np.array([r.end_error for r in good])
+
+    def worst(values: Array) -> Worst:
+        image = good[int(np.argmax(values))].image
+        return Worst("nominal, from rest", None, image, "transient", replay("transient", image=image))
+
+    return [
+        Measurement("net.settle_p95", float(np.quantile(spice, 0.95)), "s", n, (float(spice.min()), float(spice.max())), worst(spice), f"to {100 * tolerance:g} %FS; range shown", failed),
+        Measurement("net.settle_err", float(relative.max()), "%", n, None, worst(relative), "largest over images", failed),
+        Measurement("net.settle_end", float(ends.max()), "%FS", n, None, worst(ends), "", failed),
+        Measurement("net.energy", float(energy.mean()), "J", n, mean_interval(energy) if n > 1 else None, worst(energy), "mean, supply rails and DAC lines, until settled", failed),
+    ]
+
+
+def noise(result: NoiseResult) -> Measurement:
+    """Proxy over ngspice of the integrated noise, at the node where it is farthest from 1."""
+    n = len(result.nodes)
+    if result.status != "ok":
+        return Measurement("net.noise_ratio", None, "", n, detail=result.status, failed_samples=n)
+    ratio = result.rms_proxy / result.rms_spice
+    k = int(np.argmax(np.abs(np.log(ratio))))
+    worst = Worst(f"node {result.nodes[k]}", None, result.image, "noise", replay("noise", image=result.image))
+    return Measurement("net.noise_ratio", float(ratio[k]), "", n, (float(ratio.min()), float(ratio.max())), worst, "range over nodes shown")
+
+
+def die_accuracy(results: Sequence[DieResult], readout: Readout, y: Array) -> tuple[Array, Array]:
+    """Accuracy in % of each die without and with trim, (dies,); a failed image counts as wrong."""
+    columns = []
+    for pick in ("untrimmed", "trimmed"):
+        rows = []
+        for result in results:
+            sweep: SweepResult = getattr(result, pick)
+            predicted = readout.predict(torch.as_tensor(np.nan_to_num(sweep.states.z))).numpy()
+            rows.append(PERCENT * np.mean(np.where(sweep.ok, predicted == y[result.images], False)))
+        columns.append(np.array(rows))
+    return columns[0], columns[1]
+
+
+def dies(
+    results: Sequence[DieResult], readout: Readout, y: Array, nominal: Array, reading: Array, max_drop: float
+) -> list[Measurement]:
+    """Yield over dies: a die passes when its accuracy is within ``max_drop`` of software's on the same images.
+
+    ``nominal`` are the nominal circuit's ngspice states, ``reading`` the proxy's, both of all test images.
+    """
+    untrimmed, trimmed = die_accuracy(results, readout, y)
+    software = readout.predict(torch.as_tensor(reading)).numpy()
+    own = np.array([PERCENT * np.mean(software[r.images] == y[r.images]) for r in results])
+    n = len(results)
+    failed = int(sum(np.sum(~r.trimmed.ok) for r in results))
+
+    def share(accuracy: Array) -> tuple[float, tuple[float, float]]:
+        passing = int(np.sum(own - accuracy <= PERCENT * max_drop + 1e-9))
+        return PERCENT * passing / n, _percent(wilson(passing, n))
+
+    errors = [PERCENT * (r.trimmed.states.z - nominal[r.images])[r.trimmed.ok] for r in results if r.trimmed.ok.any()]
+    low = int(np.argmin(trimmed - own))
+    worst = Worst("mismatch die, trimmed", results[low].die, None, "die", replay("die", die=results[low].die, image=int(results[low].images[0])))
+    detail = f"a die passes within {PERCENT * max_drop:g} points of software on its {len(results[0].images)} images"
+    clipped = int(sum(r.clipped for r in results))
+    with_trim, without = share(trimmed), share(untrimmed)
+    return [
+        Measurement("net.yield_mismatch", with_trim[0], "%", n, with_trim[1], worst, f"{detail}; {clipped} trims clipped", 0),
+        Measurement("net.yield_untrimmed", without[0], "%", n, without[1], None, detail, 0),
+        Measurement("net.acc_trimmed_min", float(trimmed.min()), "%", n, None, worst, f"mean {trimmed.mean():.2f} %, untrimmed mean {untrimmed.mean():.2f} %", failed),
+        Measurement("net.die_err_trimmed", float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) if errors else None, "%FS", n, None, worst, "", failed),
+    ]
+
+
+def _percent(interval: tuple[float, float]) -> tuple[float, float]:
+    return PERCENT * interval[0], PERCENT * interval[1]

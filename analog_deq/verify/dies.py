@@ -1,0 +1,150 @@
+"""Mismatch dies of the whole network: drawn, simulated, trimmed by their own measurements, simulated again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analog_deq.calibration.mismatch import Die, NeuronMismatch, neuron_sigmas
+from analog_deq.calibration.measurement import Bench
+from analog_deq.draws import Stream, deviations, generator
+from analog_deq.errors import SimulationError
+from analog_deq.fit.variation import extract_neurons
+from analog_deq.proxy.array import effective_map
+from analog_deq.records import Progress
+from analog_deq.spec import CalibrationPlan
+from analog_deq.train.deployed import DeployedNetwork
+from analog_deq.verify.lower import LoweredNetwork
+from analog_deq.verify.sweeps import Bed, Sweep, SweepResult, run_sweeps
+
+Array = np.ndarray
+TRIM_RIDGE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class DieResult:
+    """One die: its test images, results without and with trim, and the trim currents (N,) with how many clipped."""
+
+    die: int
+    images: Array
+    untrimmed: SweepResult
+    trimmed: SweepResult
+    trim_a: Array
+    clipped: int
+
+
+def draw_die(nominal: LoweredNetwork, die: int) -> LoweredNetwork:
+    """The network with the mismatch of one die, drawn in NumPy from (design seed, die) alone."""
+    design, cells = nominal.design, nominal.cells
+    rng = generator(design.seed, Stream.VERIFY_DIE, die)
+    drawn = deviations(rng, neuron_sigmas(cells, design.mismatch), nominal.states)
+    sigma = cells.synapse.mismatch_sigmas.get("dg", 0.0)
+    size = nominal.g_pos.size
+    errors = [deviations(rng, {"dg": sigma}, size)["dg"].reshape(nominal.g_pos.shape) for _ in range(2)]
+    return replace(
+        nominal, g_pos=nominal.g_pos * (1 + errors[0]), g_neg=nominal.g_neg * (1 + errors[1]), deviations=drawn
+    )
+
+
+def trim_currents(model: DeployedNetwork, x: Tensor, measured: Array) -> tuple[Array, int]:
+    """Trim currents (N,) that move the mean readings of images ``x`` to the model's own, and how many clip.
+
+    Label-free: only the die's mean readings ``measured`` (N,) are used. The mean state answers a bias change by
+    J = mean (I - D W)^-1 D, inverted by regularised least squares; currents are rounded to the trim DAC.
+    """
+    design = model.design
+    solved = model.solve(x, domain_share=None)
+    slope = model.act.slope(solved.h)
+    identity = torch.eye(slope.shape[-1], dtype=slope.dtype)
+    response = torch.linalg.solve(identity - slope[:, :, None] * model.w_state, torch.diag_embed(slope)).mean(0)
+    error = solved.reading.mean(0) - torch.as_tensor(measured)
+    normal = response.T @ response + TRIM_RIDGE * identity
+    change_h = torch.linalg.solve(normal, response.T @ error)
+    amps = change_h.numpy() * design.neuron.v_unit_v / design.neuron.r_feedback_ohm
+    step = 2 * design.trim.range_a / (2**design.trim.bits - 1)
+    clipped = int(np.sum(np.abs(amps) > design.trim.range_a))
+    return np.round(np.clip(amps, -design.trim.range_a, design.trim.range_a) / step) * step, clipped
+
+
+def run_dies(
+    nominal: LoweredNetwork,
+    model: DeployedNetwork,
+    x_test: Tensor,
+    x_trim: Tensor,
+    dies: Sequence[int],
+    bed: Bed,
+    progress: Progress,
+    *,
+    flat: bool = False,
+) -> list[DieResult]:
+    """Every die on its own sample of test images, before and after its trim."""
+    design = nominal.design
+    verify = design.verify
+    chosen = [
+        generator(design.seed, Stream.VERIFY_CHOICE, die).choice(len(x_test), verify.images_per_die, replace=False)
+        for die in dies
+    ]
+    networks = [draw_die(nominal, die) for die in dies]
+    trim_solved = model.solve(x_trim, domain_share=None)
+    test_solved = model.solve(x_test, domain_share=None)
+    trim_inputs, test_inputs = model.inputs(x_trim).numpy(), model.inputs(x_test).numpy()
+
+    def sweep(network: LoweredNetwork, images: Array) -> Sweep:
+        return Sweep(network, test_inputs[images], test_solved.h.numpy()[images])
+
+    first = run_sweeps([sweep(n, i) for n, i in zip(networks, chosen, strict=True)], bed, progress, flat=flat)
+    currents, clipped = np.zeros((len(dies), nominal.states)), np.zeros(len(dies), dtype=int)
+    for _ in range(verify.trim_rounds):
+        trims = [Sweep(n, trim_inputs, trim_solved.h.numpy()) for n in networks]
+        for k, result in enumerate(run_sweeps(trims, bed, progress, flat=flat)):
+            if not result.ok.any():
+                continue  # a die that never settles keeps its currents, and its test images count as failed
+            change, _ = trim_currents(model, x_trim[torch.as_tensor(result.ok)], result.states.z[result.ok].mean(0))
+            limit = design.trim.range_a
+            clipped[k] = int(np.sum(np.abs(currents[k] + change) > limit))
+            currents[k] = np.clip(currents[k] + change, -limit, limit)
+        networks = [replace(n, trim_a=currents[k]) for k, n in enumerate(networks)]
+    second = run_sweeps([sweep(n, i) for n, i in zip(networks, chosen, strict=True)], bed, progress, flat=flat)
+    return [
+        DieResult(die, chosen[k], first[k], second[k], currents[k], int(clipped[k])) for k, die in enumerate(dies)
+    ]
+
+
+def extracted_model(
+    network: LoweredNetwork, model: DeployedNetwork, plan: CalibrationPlan, bed: Bed, progress: Progress
+) -> DeployedNetwork:
+    """The proxy of one die from measurements at its neurons' own terminals; conductances as read back.
+
+    Each neuron is measured alone on the calibration testbench, its parameters extracted as in the fit. Raises the
+    SimulationError of a measurement that failed: a die that cannot be measured has no proxy.
+    """
+    design, proxy = model.design, model.proxy
+    bench = Bench(design, plan, network.cells)
+    dies = [
+        Die(i, {key: float(values[i]) for key, values in network.deviations.items()}, plan.mismatch.load_siemens)
+        for i in range(network.states)
+    ]
+    measurement = NeuronMismatch()
+    outcomes = bed.run(measurement.decks(bench, dies), progress)
+    plots = []
+    for outcome in outcomes:
+        if outcome.run is None:
+            raise outcome.error or SimulationError(outcome.status)
+        plots.append(outcome.run.plots)
+    rows = measurement.tabulate(bench, dies, plots)
+    neuron = design.neuron
+    frame, _ = extract_neurons(
+        rows["mismatch"], rows["mismatch_dynamic"], proxy.integrator, proxy.tau, proxy.activation,
+        r_feedback_ohm=neuron.r_feedback_ohm, v_unit_v=neuron.v_unit_v, z_unit_v=neuron.z_unit_v,
+    )  # fmt: skip
+    column = {name: frame[name].to_numpy() for name in frame.columns}
+    effective = effective_map(
+        design, proxy, network.g_pos, network.g_neg, vos_v=column["vos_v"], r_feedback=column["r_feedback"],
+        trim_a=0.0 if network.trim_a is None else network.trim_a,
+    )  # fmt: skip
+    act = model.act.varied(*(torch.as_tensor(column[k]) for k in ("sat", "in_scale", "in_offset", "out_offset")))
+    return DeployedNetwork(design, proxy, effective, act, 1 + column["tau"])

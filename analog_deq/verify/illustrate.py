@@ -1,0 +1,107 @@
+"""The figures of a report, from what a verification measured."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from analog_deq.fit.parameters import ProxyParameters
+from analog_deq.spec import DesignSpec
+from analog_deq.tables import CalibrationTable
+from analog_deq.train.checkpoint import Checkpoint
+from analog_deq.train.deployed import Readout
+from analog_deq.verify import compare
+from analog_deq.verify.campaign import PERCENT, VerifyResult, ladder_rungs
+from analog_deq.verify.report.figures import (
+    AccuracyLadder,
+    DieAccuracy,
+    FixedPointScatter,
+    NoiseSpectrum,
+    ReportFigures,
+    SettlingTrace,
+    TransferCurve,
+)
+from analog_deq.proxy.activation import numpy_activation
+
+NODES_SHOWN = 8
+
+
+def figures(
+    result: VerifyResult,
+    design: DesignSpec,
+    proxy: ProxyParameters,
+    checkpoint: Checkpoint,
+    labels: np.ndarray,
+    transfer: CalibrationTable | None,
+) -> ReportFigures:
+    """Every figure that the run supports; one that it does not is named in ``missing`` with its reason."""
+    missing: dict[str, str] = {}
+    readout = Readout(
+        torch.as_tensor(checkpoint.readout_weight), torch.as_tensor(checkpoint.readout_bias), design.converters.adc_bits
+    )
+    ok = result.equilibria.ok
+    reading = result.proxy.reading.numpy()
+    fixed_point = FixedPointScatter(
+        result.equilibria.states.z[ok], reading[ok],
+        how=f"{int(ok.sum())} test images, nominal circuit, one .dc sweep over the image index in ngspice",
+    )  # fmt: skip
+    settling = _settling(result, design, missing)
+    spectrum = None
+    if result.noise.status == "ok":
+        unit = 2 * design.neuron.z_unit_v
+        spectrum = NoiseSpectrum(
+            result.noise.frequency_hz, result.noise.density * unit, result.noise.rms_spice * unit,
+            result.noise.rms_proxy * unit, tuple(f"z{k}" for k in result.noise.nodes),
+            how=f".noise of the whole network at test image {result.noise.image}; model: Lyapunov equation",
+        )  # fmt: skip
+    else:
+        missing["noise"] = result.noise.status
+    untrimmed, trimmed = compare.die_accuracy(result.dies, readout, labels)
+    predicted = readout.predict(result.proxy.reading).numpy()
+    software = PERCENT * float(np.mean(predicted == labels))
+    dies = DieAccuracy(
+        untrimmed, trimmed, software - PERCENT * design.verify.die_max_drop, software,
+        how=f"{len(result.dies)} dies, each on its own {len(result.dies[0].images)} test images",
+    )  # fmt: skip
+    rungs = ladder_rungs(checkpoint.accuracy)
+    correct = int(np.sum(result.labels == labels))
+    rungs |= ladder_rungs({"ours, in ngspice": (correct, len(labels))})
+    ladder = AccuracyLadder(
+        rungs, len(labels), ("ours, in ngspice",), how="test images never trained on; 95 % Wilson intervals; one seed"
+    )
+    curve = None
+    if transfer is None:
+        missing["transfer"] = "the calibration tables of this proxy were not at hand"
+    else:
+        curve = _transfer(transfer, design, proxy)
+    return ReportFigures(fixed_point, settling, curve, spectrum, dies, ladder, missing)
+
+
+def _settling(result: VerifyResult, design: DesignSpec, missing: dict[str, str]) -> SettlingTrace | None:
+    slow = [r for r in result.transients if r.status == "ok" and r.trace is not None]
+    if not slow:
+        missing["settling"] = "no transient settled"
+        return None
+    worst = max(slow, key=lambda r: r.t_spice_s)
+    assert worst.trace is not None
+    t, z, proxy = worst.trace
+    shown = np.argsort(-np.abs(z[-1]))[:NODES_SHOWN]
+    until = t <= min(t[-1], 1.6 * worst.t_spice_s)
+    return SettlingTrace(
+        t[until], z[until][:, shown], proxy[until][:, shown], design.verify.settle_tolerance_fs, worst.t_spice_s,
+        how=f"slowest of {len(slow)} transients from rest (test image {worst.image}), {len(shown)} largest of {z.shape[1]} nodes",
+    )  # fmt: skip
+
+
+def _transfer(transfer: CalibrationTable, design: DesignSpec, proxy: ProxyParameters) -> TransferCurve:
+    rows = transfer.valid
+    rows = rows[rows["driver_load"] == 0]
+    loads = sorted(rows["load"].unique())
+    middle = rows[rows["load"] == loads[len(loads) // 2]].sort_values("v", ascending=False)
+    h = (-middle["v"] / design.neuron.v_unit_v).to_numpy()
+    z = ((middle["zp"] - middle["zn"]) / (2 * design.neuron.z_unit_v)).to_numpy()
+    held = np.arange(len(h)) % 2 == 1
+    return TransferCurve(
+        h, z, numpy_activation(proxy.activation, h), held, limit_percent_fs=None,
+        how=f"{len(h)} points of a .dc sweep of the cell in ngspice; hollow points were held out of the fit",
+    )  # fmt: skip

@@ -1,0 +1,99 @@
+"""Equilibria of many images on many dies: blocks of a ``.dc`` sweep, halved when one fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from analog_deq.records import OK, Deck, Progress
+from analog_deq.spice.execution import Outcome, simulate_all
+from analog_deq.spice.simulator import Simulator
+from analog_deq.verify.lower import LoweredNetwork, MeasuredStates, similar_order
+
+Array = np.ndarray
+BLOCK = 64
+"""Images in one sweep. Longer tables slow the index sources down; shorter ones waste starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bed:
+    """Where and how simulations run."""
+
+    simulator: Simulator
+    root: Path
+    jobs: int | None = None
+    timeout_s: float = 300.0
+    executor: Executor | None = None
+
+    def run(self, decks: Sequence[Deck], progress: Progress) -> list[Outcome]:
+        """Outcomes in order, reusing finished runs."""
+        return simulate_all(
+            decks, simulator=self.simulator, root=self.root, stage="spice", jobs=self.jobs, timeout_s=self.timeout_s,
+            progress=progress, executor=self.executor,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """DAC outputs ``x`` (images, inputs) to be settled on one die; ``h`` (images, N) guides the order."""
+
+    die: LoweredNetwork
+    x: Array
+    h: Array
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """States in the order of the sweep's images; NaN rows where ``status`` (images,) is not ok."""
+
+    states: MeasuredStates
+    status: Array
+
+    @property
+    def ok(self) -> Array:
+        """True where the image's equilibrium is valid."""
+        return np.asarray(self.status == OK)
+
+
+def run_sweeps(
+    sweeps: Sequence[Sweep], bed: Bed, progress: Progress, *, flat: bool = False, reltol: float = 1e-6
+) -> list[SweepResult]:
+    """One result a sweep. A block that fails is halved until the failing image stands alone."""
+    results = [_empty(sweep) for sweep in sweeps]
+    pending: list[tuple[int, Array]] = []
+    for k, sweep in enumerate(sweeps):
+        order = similar_order(sweep.h)
+        pending += [(k, order[start : start + BLOCK]) for start in range(0, len(order), BLOCK)]
+    while pending:
+        decks = [sweeps[k].die.equilibria(sweeps[k].x[images], flat=flat, reltol=reltol) for k, images in pending]
+        retry: list[tuple[int, Array]] = []
+        for (k, images), outcome in zip(pending, bed.run(decks, progress), strict=True):
+            if outcome.run is not None:
+                _store(results[k], images, sweeps[k].die.read_states(outcome.run.plots[0], flat=flat))
+            elif len(images) > 1:
+                middle = len(images) // 2
+                retry += [(k, images[:middle]), (k, images[middle:])]
+            else:
+                results[k].status[images] = outcome.status
+        if retry:
+            progress.note(f"{len(retry)} half sweeps are simulated again to isolate a failing image")
+        pending = retry
+    return results
+
+
+def _empty(sweep: Sweep) -> SweepResult:
+    images, n = len(sweep.x), sweep.die.states
+    blank = MeasuredStates(
+        np.full((images, n), np.nan), np.full((images, 3 * n), np.nan), np.full((images, n), np.nan), np.full(images, np.nan)
+    )
+    return SweepResult(blank, np.full(images, "not run", dtype=object))
+
+
+def _store(result: SweepResult, images: Array, states: MeasuredStates) -> None:
+    for name in ("z", "ports_v", "v", "supply_w"):
+        getattr(result.states, name)[images] = getattr(states, name)
+    result.status[images] = OK
