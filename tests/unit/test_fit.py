@@ -107,7 +107,9 @@ def test_the_mismatch_distribution_is_that_of_the_dies():
 # --- noisy tables: the stated covariance is the true scatter ----------------------------------------------------------
 
 
-def assert_calibrated(fit: Callable[[np.random.Generator], Form], names: Sequence[str], truth: Sequence[float], seeds: int = 60) -> None:
+def assert_calibrated(
+    fit: Callable[[np.random.Generator], Form], names: Sequence[str], truth: Sequence[float], seeds: int = 60
+) -> None:
     """Mahalanobis distances of repeated fits follow chi-square: too small an error bar fails, and too large a one."""
     total = 0.0
     for seed in range(seeds):
@@ -146,7 +148,9 @@ def test_covariance_of_the_time_constant():
 
     def fit(rng: np.random.Generator) -> Form:
         tau, delay = rng.standard_normal((2, per_step.max() + 1))
-        return fit_tau(clean.assign(tau=clean["tau"] + 1e-10 * tau[per_step], delay=h.DELAY + 1e-11 * delay[per_step]), 1.0)
+        return fit_tau(
+            clean.assign(tau=clean["tau"] + 1e-10 * tau[per_step], delay=h.DELAY + 1e-11 * delay[per_step]), 1.0
+        )
 
     names = ["tau0_s", "tau_load_s_per_siemens", "delay_s"]
     assert_calibrated(fit, names, [h.TAU0, h.TAU_LOAD, h.DELAY])
@@ -202,7 +206,9 @@ def excess(part: str, goodness: Goodness) -> str:
 
 def test_the_message_says_by_how_much_the_tolerance_is_missed():
     goodness = Goodness(unit="units of h", train=0.0, held_out=3e-4, n_train=4, n_held_out=9, tolerance=1e-4)
-    assert "gain: held-out error 0.0003 units of h exceeds the tolerance 0.0001 by 3.00x (n = 9)" in excess("gain", goodness)
+    assert "gain: held-out error 0.0003 units of h exceeds the tolerance 0.0001 by 3.00x (n = 9)" in excess(
+        "gain", goodness
+    )
     assert "nan" in excess("gain", goodness.model_copy(update={"held_out": float("nan")}))
     check_goodness("gain", goodness.model_copy(update={"held_out": 1e-4}))
 
@@ -215,7 +221,9 @@ def test_a_time_constant_that_is_not_linear_in_the_load():
 
 
 def test_an_integrator_whose_gain_depends_on_the_output():
-    bent = TRANSFER.assign(s=TRANSFER["s"] - 3e-4 * TRANSFER["v"] ** 3, v=TRANSFER["v"] * (1 + 1e-3 * TRANSFER["v"] ** 2))
+    bent = TRANSFER.assign(
+        s=TRANSFER["s"] - 3e-4 * TRANSFER["v"] ** 3, v=TRANSFER["v"] * (1 + 1e-3 * TRANSFER["v"] ** 2)
+    )
     with pytest.raises(FitError, match=r"integrator: held-out error .* exceeds the tolerance"):
         fitted(transfer=bent)
 

@@ -82,7 +82,7 @@ def test_a_wrong_reduction_makes_no_mesh():
         mesh(flipped)
     leaking = reduced.y_ports.copy()
     leaking[1, 1] -= 1e-3
-    with pytest.raises(SpecError, match="port 1 .* negative ground conductance"):
+    with pytest.raises(SpecError, match=r"port 1 .* negative ground conductance"):
         mesh(leaking)
 
 
@@ -90,7 +90,7 @@ def test_one_by_one_array_by_hand():
     """Bias pair g1, g2 behind r_dac + wire, state pair g3, g4 behind a wire; one column of wires below."""
     g1, g2, g3, g4, r, r_dac = 3e-5, 7e-6, 5e-5, 2e-5, 4.0, 10.0
     reduced = reduce_array(np.array([[g1], [g3]]), np.array([[g2], [g4]]), r_line_ohm=r, r_dac_ohm=r_dac)
-    # walk down the column, all row terminals grounded but one: Thevenin of the part above, then the next cell in parallel
+    # walk down the column, one row terminal driven: Thevenin of the part above, then the next cell in parallel
     cells = [1 / g1 + r_dac + r, 1 / g2 + r_dac + r, 1 / g3 + r, 1 / g4 + r]
     for driven in range(4):
         volts, above = 0.0, np.inf

@@ -153,7 +153,11 @@ def test_malformed_toml_names_the_line(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "key"),
     [
-        ("loads_siemens = [1e-3, 2e-3]\n[settling]", "loads_siemens = [1e-3, -2e-3]\n[settling]", "transfer.loads_siemens.1"),
+        (
+            "loads_siemens = [1e-3, 2e-3]\n[settling]",
+            "loads_siemens = [1e-3, -2e-3]\n[settling]",
+            "transfer.loads_siemens.1",
+        ),
         ("steps_h = [0.25]", "steps_h = [nan]", "settling.steps_h.0"),
         ("[mismatch]", "[mismatch]\ndies = 4", "mismatch.dies"),
         ("[mismatch]", "[mismatch]\npoint = 33", "mismatch.point"),
@@ -179,7 +183,9 @@ def test_a_design_cannot_be_changed_in_place():
 
 def test_hardware_holds_what_calibration_measures_and_nothing_else():
     design = DesignSpec.model_validate(tomllib.loads(DESIGN))
-    trained_differently = design.model_copy(update={"seed": 9, "training": design.training.model_copy(update={"steps": 7})})
+    trained_differently = design.model_copy(
+        update={"seed": 9, "training": design.training.model_copy(update={"steps": 7})}
+    )
     assert design.hardware() == trained_differently.hardware()
     colder = design.model_copy(update={"operating": design.operating.model_copy(update={"temperature_celsius": 0.0})})
     assert design.hardware() != colder.hardware()

@@ -15,11 +15,30 @@ from analog_deq.units import engineering, parse_spice_number
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("4.7k", 4.7e3), ("2Meg", 2e6), ("2MEG", 2e6), ("3m", 3e-3), ("10u", 10e-6), ("1mil", 25.4e-6), ("1.5e-3k", 1.5),
-        ("-2n", -2e-9), ("+3p", 3e-12), ("7f", 7e-15), ("1T", 1e12), ("1G", 1e9), (" 5 ", 5.0), (".5", 0.5), ("5.", 5.0),
-        ("10uF", 10e-6), ("3kohm", 3e3), ("0.9V", 0.9), ("20ns", 20e-9), ("5megHz", 5e6), ("1e-6", 1e-6), ("10ohm", 10.0),
+        ("4.7k", 4.7e3),
+        ("2Meg", 2e6),
+        ("2MEG", 2e6),
+        ("3m", 3e-3),
+        ("10u", 10e-6),
+        ("1mil", 25.4e-6),
+        ("1.5e-3k", 1.5),
+        ("-2n", -2e-9),
+        ("+3p", 3e-12),
+        ("7f", 7e-15),
+        ("1T", 1e12),
+        ("1G", 1e9),
+        (" 5 ", 5.0),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("10uF", 10e-6),
+        ("3kohm", 3e3),
+        ("0.9V", 0.9),
+        ("20ns", 20e-9),
+        ("5megHz", 5e6),
+        ("1e-6", 1e-6),
+        ("10ohm", 10.0),
     ],
-)  # fmt: skip
+)
 def test_suffixes_are_read_as_ngspice_reads_them(text, value):
     assert parse_spice_number(text) == pytest.approx(value, rel=1e-15)
 
@@ -59,9 +78,17 @@ def test_engineering_notation_says_the_value_to_its_digits(magnitude, negative, 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [
-        (2e-7, "s", "200 ns"), (12.5e-12, "F", "12.5 pF"), (999.99e-9, "s", "1 us"), (0.0, "V", "0 V"), (1234.5, "%", "1234 %"),
-        (None, "s", "-"), (math.nan, "s", "nan s"), (math.inf, "", "inf"), (-3e-3, "V", "-3 mV"), (0.25, "", "0.25"),
+        (2e-7, "s", "200 ns"),
+        (12.5e-12, "F", "12.5 pF"),
+        (999.99e-9, "s", "1 us"),
+        (0.0, "V", "0 V"),
+        (1234.5, "%", "1234 %"),
+        (None, "s", "-"),
+        (math.nan, "s", "nan s"),
+        (math.inf, "", "inf"),
+        (-3e-3, "V", "-3 mV"),
+        (0.25, "", "0.25"),
     ],
-)  # fmt: skip
+)
 def test_engineering_examples(value, unit, text):
     assert engineering(value, unit) == text
