@@ -18,7 +18,7 @@ from analog_deq.fit.fit import fit_proxy
 from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.provenance import Provenance
 from analog_deq.records import OK
-from analog_deq.spec import DesignSpec, Tolerances
+from analog_deq.spec import CalibrationPlan, DesignSpec, Tolerances
 from analog_deq.tables import COLUMNS, SCHEMA, CalibrationTable
 
 BOLTZMANN = 1.380649e-23
@@ -298,3 +298,22 @@ def synthetic_tables() -> dict[str, CalibrationTable]:
 def proxy() -> ProxyParameters:
     """The proxy of the synthetic circuit, through the real fit functions at the shipped tolerances."""
     return fit_proxy(synthetic_tables(), design(), Tolerances(), {"opamp": "0" * 64}, {"transfer": "1" * 64})
+
+
+# --- measured in ngspice --------------------------------------------------------------------------------------------
+
+
+def plan(**changes: Any) -> CalibrationPlan:
+    """A plan small enough for a test, fine enough for the shipped tolerances; ``changes`` as in :func:`design`."""
+    loads = [0.05e-3, 0.2e-3, 0.5e-3, 0.8e-3, 1.2e-3]
+    content: dict[str, Any] = {
+        "schema": 1, "name": "small",
+        "transfer": {"loads_siemens": loads, "driver_loads_siemens": [0.0, 0.5e-3, 1e-3, 2e-3]},
+        "settling": {"loads_siemens": loads, "steps_h": [0.25], "window_s": 3e-6},
+        "noise": {"loads_siemens": loads[0::2] + loads[1:2], "biases_h": [0.0, 1.0], "per_decade": 10},
+        "mismatch": {"dies": 24, "block": 24, "conductances_siemens": [1e-6, 10e-6, 50e-6, 100e-6]},
+        "crossbar": {"rows": 2, "columns": 2, "r_lines_ohm": [0.0, 2.0]},
+    }  # fmt: skip
+    for key, value in changes.items():
+        content[key] = {**content.get(key, {}), **value} if isinstance(value, Mapping) else value
+    return CalibrationPlan.model_validate(content)

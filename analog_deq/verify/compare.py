@@ -20,14 +20,6 @@ Array = np.ndarray
 PERCENT = 100.0
 
 
-def replay(what: str, die: int | None = None, image: int | None = None) -> str:
-    """Command that writes the standalone deck of a sample."""
-    parts = [f"analog-deq netlist network DESIGN --checkpoint NET --proxy PROXY --out {what}.cir"]
-    parts += [f"--image {image}"] if image is not None else []
-    parts += [f"--die {die}"] if die is not None else []
-    return " ".join(parts) + f" && ngspice -n -b {what}.cir"
-
-
 def fixed_points(result: SweepResult, reading: Array, seed: int) -> list[Measurement]:
     """Proxy against ngspice equilibria, in % of full scale (1 unit of z); failed images count as failed samples."""
     ok = result.ok
@@ -35,7 +27,7 @@ def fixed_points(result: SweepResult, reading: Array, seed: int) -> list[Measure
     failed = int(np.sum(~ok))
     per_image = np.sqrt(np.mean(error[ok] ** 2, axis=1))
     worst_image = int(np.flatnonzero(ok)[np.argmax(np.abs(error[ok]).max(axis=1))])
-    worst = Worst("nominal", None, worst_image, "equilibrium", replay("equilibrium", image=worst_image))
+    worst = Worst("nominal", None, worst_image, "equilibrium")
     interval = rms_interval(error[ok], generator(seed, Stream.STATISTICS, 1))
     n = len(ok)
     rms = float(np.sqrt(np.mean(error[ok] ** 2)))
@@ -70,7 +62,7 @@ def labels(result: SweepResult, reading: Array, readout: Readout, y: Array, seed
     drop = paired_drop(software == y, spice == y, generator=generator(seed, Stream.STATISTICS, 2))
     differ = np.flatnonzero(spice != software)
     image = int(differ[0]) if len(differ) else None
-    worst = None if image is None else Worst("nominal", None, image, "equilibrium", replay("equilibrium", image=image))
+    worst = None if image is None else Worst("nominal", None, image, "equilibrium")
     return [
         Measurement("net.class_agreement", PERCENT * agree / n, "%", n, None, worst, f"{agree} of {n} labels equal", failed),
         Measurement("net.accuracy", PERCENT * correct / n, "%", n, _percent(wilson(correct, n)), None, "", failed),
@@ -93,7 +85,7 @@ def settling(results: Sequence[Settling], tolerance: float) -> list[Measurement]
 
     def worst(values: Array) -> Worst:
         image = good[int(np.argmax(values))].image
-        return Worst("nominal, from rest", None, image, "transient", replay("transient", image=image))
+        return Worst("nominal, from rest", None, image, "transient")
 
     return [
         Measurement("net.settle_p95", float(np.quantile(spice, 0.95)), "s", n, (float(spice.min()), float(spice.max())), worst(spice), f"to {100 * tolerance:g} %FS; range shown", failed),
@@ -110,7 +102,7 @@ def noise(result: NoiseResult) -> Measurement:
         return Measurement("net.noise_ratio", None, "", n, detail=result.status, failed_samples=n)
     ratio = result.rms_proxy / result.rms_spice
     k = int(np.argmax(np.abs(np.log(ratio))))
-    worst = Worst(f"node {result.nodes[k]}", None, result.image, "noise", replay("noise", image=result.image))
+    worst = Worst(f"node {result.nodes[k]}", None, result.image, "noise")
     return Measurement("net.noise_ratio", float(ratio[k]), "", n, (float(ratio.min()), float(ratio.max())), worst, "range over nodes shown")
 
 
@@ -146,7 +138,7 @@ def dies(
 
     errors = [PERCENT * (r.trimmed.states.z - nominal[r.images])[r.trimmed.ok] for r in results if r.trimmed.ok.any()]
     low = int(np.argmin(trimmed - own))
-    worst = Worst("mismatch die, trimmed", results[low].die, None, "die", replay("die", die=results[low].die, image=int(results[low].images[0])))
+    worst = Worst("mismatch die, trimmed", results[low].die, int(results[low].images[0]), "equilibrium")
     detail = f"a die passes within {PERCENT * max_drop:g} points of software on its {len(results[0].images)} images"
     clipped = int(sum(r.clipped for r in results))
     with_trim, without = share(trimmed), share(untrimmed)

@@ -141,7 +141,7 @@ def extracted_model(
         rows["mismatch"], rows["mismatch_dynamic"], proxy.integrator, proxy.tau, proxy.activation,
         r_feedback_ohm=neuron.r_feedback_ohm, v_unit_v=neuron.v_unit_v, z_unit_v=neuron.z_unit_v,
     )  # fmt: skip
-    column = {name: frame[name].to_numpy() for name in frame.columns}
+    column = {name: frame[name].to_numpy(copy=True) for name in frame.columns}
     effective = effective_map(
         design, proxy, network.g_pos, network.g_neg, vos_v=column["vos_v"], r_feedback=column["r_feedback"],
         trim_a=0.0 if network.trim_a is None else network.trim_a,

@@ -1,0 +1,134 @@
+"""What every stage needs before it starts: the design, its plan and cells, and the hashes that identify them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from analog_deq.errors import SchemaError, SpecError
+from analog_deq.fit.parameters import ProxyParameters, read_proxy
+from analog_deq.netlists.neuron import NeuronCells, load_cells
+from analog_deq.records import Progress
+from analog_deq.resources import shipped
+from analog_deq.runs import StageFolder, hash_inputs
+from analog_deq.spec import CalibrationPlan, Cells, DesignSpec, read_design, read_plan, read_toml
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What a stage made. ``outputs`` maps a name to its path, ``summary`` holds the figures worth printing.
+
+    ``reused`` says that a finished run of the same inputs was taken; ``checks`` are the rows of a verdict.
+    """
+
+    stage: str
+    outputs: dict[str, Path]
+    summary: dict[str, object]
+    reused: bool
+    seconds: float
+    exit_code: int = 0
+    checks: tuple[dict[str, object], ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A design with its plan and cells, loaded and checked."""
+
+    design: DesignSpec
+    plan: CalibrationPlan
+    cells: NeuronCells
+
+    def cell_hashes(self) -> dict[str, str]:
+        """sha256 of each role's cell."""
+        return {role: getattr(self.cells, role).sha256 for role in Cells.model_fields}
+
+    def hardware_sha256(self) -> str:
+        """Hash of what calibration measures: operating point, passives, array and the content of the cells.
+
+        Cells count by content, not by name or path, so that a renamed copy is the same hardware.
+        """
+        hardware = {key: value for key, value in self.design.hardware().items() if key != "cells"}
+        return hash_inputs({"hardware": hardware, "cells": self.cell_hashes()})
+
+
+def load_inputs(source: Path, overrides: Mapping[str, str]) -> Inputs:
+    """Inputs of a design file, or of a plan file that names its design; each cell replaceable by ``overrides``."""
+    content = read_toml(source)
+    if "sizes" in content or "neuron" in content:
+        design_path, plan = source, None
+    elif "transfer" in content:
+        plan = read_plan(source)
+        if plan.design is None:
+            raise SpecError(f"{source}: design: missing; name the design this plan measures")
+        design_path = _find(plan.design, source.parent, "data/designs", "design", source)
+    else:
+        raise SpecError(f"{source}: neither a design (no [sizes]) nor a plan (no [transfer]); see data/designs")
+    design = read_design(design_path)
+    named = {**design.cells.model_dump(), **overrides}
+    unknown = sorted(set(named) - set(Cells.model_fields))
+    if unknown:
+        raise SpecError(f"--cell {unknown[0]}={overrides[unknown[0]]}: no such role; use {', '.join(Cells.model_fields)}")
+    base = design_path.parent
+    for role, name in design.cells.model_dump().items():
+        # a path in a design is relative to the design; one on the command line to where the user is
+        if role not in overrides and name.endswith(".toml") and not Path(name).is_absolute():
+            named[role] = str(base / name)
+    design = design.model_copy(update={"cells": Cells(**named)})
+    if plan is None:
+        plan = read_plan(_find(design.plan, design_path.parent, "calibration/plans", "plan", design_path))
+    return Inputs(design, plan, load_cells(design.cells))
+
+
+def _find(name: str, folder: Path, kind: str, key: str, source: Path) -> Path:
+    if name.endswith(".toml"):
+        return folder / name
+    path = shipped(kind) / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in shipped(kind).glob("*.toml")))
+        raise SpecError(f"{source}: {key} = {name!r}: no shipped {key} of that name ({known}); or give a path to a .toml")
+    return path
+
+
+def matching_proxy(path: Path, inputs: Inputs) -> ProxyParameters:
+    """The proxy in a file; SchemaError when it was fitted to other hardware than the design's."""
+    proxy = read_proxy(path)
+    require_hardware(proxy.provenance.inputs.get("hardware"), inputs, path)
+    return proxy
+
+
+def require_hardware(found: str | None, inputs: Inputs, path: Path) -> None:
+    """SchemaError unless ``found`` is the hash of the design's hardware."""
+    if found != inputs.hardware_sha256():
+        raise SchemaError(
+            f"{path}: measured on other hardware than design {inputs.design.name!r} with its present cells, passives and "
+            "operating point; run calibrate and fit again (or name the swapped cell in the design's [cells])"
+        )
+
+
+def build_or_reuse(
+    folder: StageFolder, make: Callable[[Path], None], progress: Progress, stage: str
+) -> tuple[bool, float]:
+    """Run ``make`` into a finished stage folder unless one is there; (reused, seconds)."""
+    start = time.perf_counter()
+    if folder.finished:
+        progress.note(f"== {stage}: reused from {folder.path}")
+        return True, time.perf_counter() - start
+    progress.note(f"== {stage}")
+    with folder.build() as work:
+        make(work)
+    return False, time.perf_counter() - start
+
+
+def copy_out(source: Path, out: Path | None) -> Path:
+    """``source`` (file or folder) copied to ``out`` when one is given; the path to tell the user."""
+    if out is None:
+        return source
+    if source.is_dir():
+        shutil.copytree(source, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("inputs.json", "outputs.json"))
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, out)
+    return out

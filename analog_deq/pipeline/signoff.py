@@ -1,0 +1,134 @@
+"""The verify stage: simulate the trained network, judge it by limits, write the report and replayable decks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from analog_deq.errors import SchemaError
+from analog_deq.pipeline.inputs import Inputs, StageResult, build_or_reuse, copy_out, load_inputs, matching_proxy
+from analog_deq.provenance import file_sha256, package_version
+from analog_deq.records import OK, Progress
+from analog_deq.resources import shipped
+from analog_deq.runs import open_stage
+from analog_deq.spice.simulator import find_simulator
+from analog_deq.tables import CalibrationTable, read_table
+from analog_deq.train.checkpoint import Checkpoint, read_checkpoint
+from analog_deq.train.tasks import load_task
+from analog_deq.verify.campaign import VerifyResult, verify_network
+from analog_deq.verify.illustrate import figures
+from analog_deq.verify.limits import read_limits
+from analog_deq.verify.outputs import write_outputs
+from analog_deq.verify.replay import attach_decks
+from analog_deq.verify.signoff import judge
+from analog_deq.verify.sweeps import Bed
+from analog_deq.verify.verdict import VerifyReport
+
+TIMEOUT_S = 300.0
+
+
+def verify(
+    checkpoint: Path,
+    *,
+    design: Path,
+    proxy: Path,
+    limits: Path | None,
+    runs: Path,
+    out: Path | None = None,
+    jobs: int | None = None,
+    cells: Mapping[str, str] | None = None,
+    flat: bool = False,
+    dies: int | None = None,
+    timeout_s: float = TIMEOUT_S,
+    progress: Progress,
+) -> StageResult:
+    """Report and verdict of a checkpoint. Limits default to the shipped ones; the exit code is the verdict's."""
+    inputs = load_inputs(design, cells or {})
+    return verify_inputs(inputs, checkpoint, proxy, limits, runs, out, jobs, flat, dies, timeout_s, progress)
+
+
+def verify_inputs(
+    inputs: Inputs,
+    checkpoint_path: Path,
+    proxy_path: Path,
+    limits_path: Path | None,
+    runs: Path,
+    out: Path | None,
+    jobs: int | None,
+    flat: bool,
+    dies: int | None,
+    timeout_s: float,
+    progress: Progress,
+    tables: Path | None = None,
+) -> StageResult:
+    """:func:`verify` of loaded inputs; ``tables`` adds the transfer curve to the report."""
+    if dies is not None:
+        verify_spec = inputs.design.verify.model_copy(update={"dies": dies})
+        inputs = Inputs(inputs.design.model_copy(update={"verify": verify_spec}), inputs.plan, inputs.cells)
+    proxy = matching_proxy(proxy_path, inputs)
+    checkpoint = read_checkpoint(checkpoint_path)
+    if checkpoint.proxy_sha256 != file_sha256(proxy_path):
+        raise SchemaError(
+            f"{checkpoint_path}: trained through another proxy than {proxy_path}; give that proxy, or train again"
+        )
+    limits_path = limits_path or shipped("data/limits") / "default.toml"
+    limits = read_limits(limits_path)
+    simulator = find_simulator()
+    key = {
+        "design": inputs.design.model_dump(mode="json", exclude={"cells"}), "hardware": inputs.hardware_sha256(),
+        "checkpoint": file_sha256(checkpoint_path), "proxy": checkpoint.proxy_sha256, "limits": file_sha256(limits_path),
+        "plan": inputs.plan.model_dump(mode="json"), "flat": flat, "ngspice": simulator.version,
+        "solver": simulator.solver, "package": package_version(),
+    }  # fmt: skip
+    folder = open_stage(runs, "verify", key)
+
+    def make(work: Path) -> None:
+        task = load_task(inputs.design)
+        bed = Bed(simulator, runs, jobs, timeout_s)
+        result = verify_network(
+            inputs.design, proxy, inputs.plan, checkpoint, inputs.cells, task, bed, progress, flat=flat
+        )
+        result = attach_decks(result, inputs.design, proxy, checkpoint, inputs.cells, task, simulator.klu, flat, work)
+        provenance = {
+            "schema_name": "analog_deq.verify_report", "schema_version": 1, "package_version": package_version(),
+            "ngspice_version": simulator.version, "solver": simulator.solver, "seed": inputs.design.seed,
+            "array": "flat" if flat else "reduced exactly to its ports", "inputs": {
+                "hardware": inputs.hardware_sha256(), "checkpoint": key["checkpoint"], "proxy": key["proxy"],
+                "limits": key["limits"], **{f"cell.{r}": h for r, h in inputs.cell_hashes().items()},
+            },
+        }  # fmt: skip
+        report = VerifyReport(
+            judge(result.measurements, limits), provenance, "Sign-off of a trained analog equilibrium network",
+            inputs.design.name, _summary(inputs, checkpoint, result),
+        )  # fmt: skip
+        samples = result.samples
+        failures = samples[(samples["status"] != OK) | (samples["predicted"] != samples["label"])]
+        transfer = _transfer(tables)
+        drawn = figures(result, inputs.design, proxy, checkpoint, task.y_test.numpy(), transfer)
+        write_outputs(report, drawn, samples, failures, work)
+
+    reused, seconds = build_or_reuse(folder, make, progress, "verify")
+    content = json.loads((folder.path / "report.json").read_text())
+    report = VerifyReport.from_dict(content)
+    place = copy_out(folder.path, out)
+    outputs = {"report": place / "report.html", "json": place / "report.json", "junit": place / "junit.xml"}
+    summary = {"verdict": report.verdict, **dict(report.summary)}
+    return StageResult(
+        "verify", outputs, summary, reused, seconds, report.exit_code(), tuple(content["checks"])
+    )
+
+
+def _summary(inputs: Inputs, checkpoint: Checkpoint, result: VerifyResult) -> dict[str, object]:
+    spec = inputs.design.verify
+    return {
+        "network": f"{inputs.design.sizes.inputs} inputs, {inputs.design.sizes.states} states, "
+        f"{inputs.design.sizes.classes} classes, {inputs.design.crossbar.r_line_ohm:g} ohm per wire segment",
+        "simulated": f"{len(result.labels)} test images, {spec.transients} transients from rest, {spec.dies} mismatch "
+        f"dies x {spec.images_per_die} images x 2 (without and with trim)",
+        "certificate": f"class {checkpoint.certificate.weight_class}, gamma {checkpoint.certificate.gamma:.3f}",
+    }
+
+
+def _transfer(tables: Path | None) -> CalibrationTable | None:
+    return None if tables is None else read_table(tables / "transfer.parquet")
