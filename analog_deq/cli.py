@@ -149,9 +149,11 @@ def verify(
     from analog_deq import pipeline
     from analog_deq.progress import drawn_progress
 
-    paths = {"design": find_input(design, DESIGNS), "limits": find_input(limits, LIMITS) if limits else None}
+    path, judged_by = find_input(design, DESIGNS), find_input(limits, LIMITS) if limits else None
     with drawn_progress() as progress:
-        result = pipeline.verify(checkpoint, progress=progress, **paths, **given(timeout_s=timeout_s), **rest)
+        result = pipeline.verify(
+            checkpoint, design=path, limits=judged_by, progress=progress, **given(timeout_s=timeout_s), **rest
+        )
     finish(ctx, [result])
 
 

@@ -112,7 +112,7 @@ def _edges_with_wires(g: Array, r_line: float, r_dac: float) -> tuple[Array, Arr
         (column_node[:-1].ravel(), column_node[1:].ravel(), np.full((rows - 1) * columns, wire)),
         (column_node[-1], summing, np.full(columns, wire)),
     ]
-    return *(np.concatenate([edge[k] for edge in edges]) for k in range(3)), inner  # type: ignore[return-value]
+    return *(np.concatenate([edge[k] for edge in edges]) for k in range(3)), inner
 
 
 def _edges_without_wires(g: Array, r_dac: float) -> tuple[Array, Array, Array, int]:
@@ -125,7 +125,7 @@ def _edges_without_wires(g: Array, r_dac: float) -> tuple[Array, Array, Array, i
         (np.repeat(line, columns), np.tile(summing, rows), g.ravel()),
         (terminals[:sources], np.arange(sources), np.full(sources, 1.0 / r_dac)),
     ]
-    return *(np.concatenate([edge[k] for edge in edges]) for k in range(3)), inner  # type: ignore[return-value]
+    return *(np.concatenate([edge[k] for edge in edges]) for k in range(3)), inner
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,11 @@ class ConductanceMismatch(AbstractMeasurement):
         return [
             (
                 index,
-                tuple(deviations(generator(bench.design.seed, Stream.CONDUCTANCE_DIE, index), {"dg": sigma}, len(levels))["dg"]),
+                tuple(
+                    deviations(generator(bench.design.seed, Stream.CONDUCTANCE_DIE, index), {"dg": sigma}, len(levels))[
+                        "dg"
+                    ]
+                ),
             )
             for index in range(bench.plan.mismatch.dies)
         ]

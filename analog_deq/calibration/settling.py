@@ -51,15 +51,15 @@ class Settling(AbstractMeasurement):
             drive = step * bench.volts_per_h
             fit = fit_step(time, -v, drive, tau)
             final = float(v[-1])
-            for tolerance in bench.plan.settling.tolerances:
-                rows.append(
-                    {
-                        "load": load, "step": drive, "tolerance": tolerance, "final": final,
-                        "t_settle": settling_time(time, v, final, tolerance * abs(final)),
-                        "overshoot": overshoot(v, 0.0, final),
-                        "tau": fit.tau_s, "delay": fit.delay_s, "fit_rms": fit.rms,
-                    }
-                )  # fmt: skip
+            rows += [
+                {
+                    "load": load, "step": drive, "tolerance": tolerance, "final": final,
+                    "t_settle": settling_time(time, v, final, tolerance * abs(final)),
+                    "overshoot": overshoot(v, 0.0, final),
+                    "tau": fit.tau_s, "delay": fit.delay_s, "fit_rms": fit.rms,
+                }
+                for tolerance in bench.plan.settling.tolerances
+            ]  # fmt: skip
         return {"settling": pd.DataFrame(rows)}
 
     def axes(self, bench: Bench, sample: Sample) -> dict[str, dict[str, Any]]:

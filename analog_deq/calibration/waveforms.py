@@ -46,7 +46,9 @@ def fit_step(t_s: np.ndarray, y: np.ndarray, step: float, tau_guess_s: float) ->
     time = torch.as_tensor(t_s, dtype=torch.float64)
 
     def residual(p: np.ndarray) -> np.ndarray:
-        model = step_response(time, torch.tensor(p[0]), torch.tensor(p[1] * tau_guess_s), torch.tensor(p[2] * tau_guess_s))
+        model = step_response(
+            time, torch.tensor(p[0]), torch.tensor(p[1] * tau_guess_s), torch.tensor(p[2] * tau_guess_s)
+        )
         return model.numpy() - y / step
 
     solution = least_squares(residual, [y[-1] / step, 1.0, 0.0], x_scale=[1.0, 1.0, 0.01], xtol=1e-12, ftol=1e-12)

@@ -46,6 +46,9 @@ def fit_tau(settling: pd.DataFrame, tolerance: float) -> Form:
     )  # fmt: skip
 
 
+FORM = "S_h = [4kT Y + en^2 Y^2] R_F^2 / v_unit^2; S_z = (a + b D^2)(1 + fc/f); wide = D^2 (c0 + c1 G + c2 G^2) + c3"
+
+
 def fit_noise(
     noise: pd.DataFrame,
     tau: Form,
@@ -68,7 +71,8 @@ def fit_noise(
     slopes = pchip_slopes(table, activation.step)
     train_loads, _ = split_axis(noise["load"])
     records = []
-    for (load, bias), group in noise.groupby(["load", "bias"]):
+    for _, group in noise.groupby(["load", "bias"]):
+        load, bias = float(group["load"].iloc[0]), float(group["bias"].iloc[0])
         tau_s = tau.values["tau0_s"] + tau.values["tau_load_s_per_siemens"] * load
         spectra = {name: part.sort_values("frequency") for name, part in group.groupby("output")}
         f = spectra["v"]["frequency"].to_numpy(copy=True)  # torch warns of pandas' read-only views
@@ -84,10 +88,11 @@ def fit_noise(
         white = float(np.median(out[(f > 3 * pole) & (f < 30 * pole)]))
         low = (f >= f[0]) & (f < pole / 30)
         corner = float(np.median((out[low] / white - 1) * f[low]))
+        total = float(np.trapezoid(s_z, f))
         records.append(
             {
                 "load": load, "slope2": slope2, "tau": tau_s, "loop": loop, "white": white, "corner": max(0.0, corner),
-                "total_z": float(np.trapezoid(s_z, f)), "wide_z": float(np.trapezoid(s_z, f) - slope2 * loop / (4 * tau_s)),
+                "total_z": total, "wide_z": total - slope2 * loop / (4 * tau_s),
             }
         )  # fmt: skip
     frame = pd.DataFrame(records)
@@ -95,7 +100,9 @@ def fit_noise(
     held = frame[~frame["load"].isin(train_loads)]
 
     def density(en: np.ndarray, loads: pd.Series) -> np.ndarray:
-        model = loop_noise_density(torch.as_tensor(loads.to_numpy(copy=True)), torch.tensor(en[0]), r_feedback_ohm, temperature_k)
+        model = loop_noise_density(
+            torch.as_tensor(loads.to_numpy(copy=True)), torch.tensor(en[0]), r_feedback_ohm, temperature_k
+        )
         return np.asarray(model.numpy() / v_unit_v**2)
 
     scale = float(np.sqrt(train["loop"].max()) * v_unit_v / (1 + r_feedback_ohm * train["load"].max()))
@@ -103,7 +110,10 @@ def fit_noise(
         lambda p: np.log(density(p * scale, train["load"]) / train["loop"].to_numpy()), [1.0], xtol=1e-12
     )
     en = float(abs(en_fit.x[0]) * scale)
-    white, _ = nnls(np.stack([np.ones(len(train)), train["slope2"]], axis=1) / train["white"].to_numpy()[:, None], np.ones(len(train)))
+    white, _ = nnls(
+        np.stack([np.ones(len(train)), train["slope2"]], axis=1) / train["white"].to_numpy()[:, None],
+        np.ones(len(train)),
+    )
     wide, _ = nnls(_wide_features(train) / train["wide_z"].to_numpy()[:, None], np.ones(len(train)))
 
     def error(part: pd.DataFrame) -> float:
@@ -123,9 +133,11 @@ def fit_noise(
     features = np.stack([np.ones(len(train)), train["slope2"].to_numpy()], axis=1)
     covariance[1:3, 1:3] = least_squares_covariance(features, features @ white - train["white"].to_numpy())
     covariance[3, 3] = float(train["corner"].var(ddof=1) / len(train))
-    covariance[4:, 4:] = least_squares_covariance(_wide_features(train), _wide_features(train) @ wide - train["wide_z"].to_numpy())
+    covariance[4:, 4:] = least_squares_covariance(
+        _wide_features(train), _wide_features(train) @ wide - train["wide_z"].to_numpy()
+    )
     return Form(
-        form="S_h = [4kT Y + en^2 Y^2] R_F^2 / v_unit^2; S_z = (a + b D^2)(1 + fc/f); wide = D^2 (c0 + c1 G + c2 G^2) + c3",
+        form=FORM,
         values=values,
         covariance=covariance.tolist(),
         domain={

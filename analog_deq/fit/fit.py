@@ -42,9 +42,7 @@ def fit_proxy(
     activation = fit_activation(transfer, neuron.v_unit_v, neuron.z_unit_v, tolerances.transfer_fs)
     driver = fit_driver(transfer, neuron.z_unit_v, tolerances.transfer_fs)
     tau = fit_tau(valid["settling"], tolerances.tau)
-    noise = fit_noise(
-        valid["noise"], tau, activation, temperature_k=kelvin, tolerance=tolerances.noise, **scale
-    )
+    noise = fit_noise(valid["noise"], tau, activation, temperature_k=kelvin, tolerance=tolerances.noise, **scale)
     curves, dynamics, dies_failed = _complete_dies(tables["mismatch"].rows, tables["mismatch_dynamic"].rows)
     mismatch = fit_mismatch(
         curves, dynamics, integrator, tau, activation, tolerance=tolerances.mismatch_fs, failed=dies_failed, **scale

@@ -12,7 +12,7 @@ from analog_deq.fit.parameters import Distribution, Form, Goodness, Table
 from analog_deq.reduction import reduce_array
 
 NEURON_PARAMETERS = ("vos_v", "r_feedback", "tau", "sat", "in_scale", "in_offset", "out_offset")
-"""Input-referred op-amp offset (V); relative errors of R_F and tau; z = sat * sig(in_scale h + in_offset) + out_offset."""
+"""Op-amp offset (V); relative errors of R_F and tau; z = sat * sig(in_scale h + in_offset) + out_offset."""
 
 LINEAR_REACH = 0.5
 """Share of the drive range in which the integrator is fitted as linear."""
@@ -79,7 +79,14 @@ def fit_mismatch(
 ) -> Distribution:
     """Mean and covariance of the neuron parameters over dies; held out: every second point of each die's curve."""
     frame, residuals = extract_neurons(
-        curves, dynamics, integrator, tau, activation, r_feedback_ohm=r_feedback_ohm, v_unit_v=v_unit_v, z_unit_v=z_unit_v
+        curves,
+        dynamics,
+        integrator,
+        tau,
+        activation,
+        r_feedback_ohm=r_feedback_ohm,
+        v_unit_v=v_unit_v,
+        z_unit_v=z_unit_v,
     )
     values = frame[list(NEURON_PARAMETERS)].to_numpy()
     covariance = np.cov(values.T)
@@ -124,11 +131,11 @@ def fit_conductance(conductance: pd.DataFrame, tolerance: float) -> Form:
 def fit_crossbar(crossbar: pd.DataFrame, r_dac_ohm: float, tolerance: float) -> Form:
     """Exact reduction against ngspice column currents; nothing is fitted, so every row is held out."""
     worst, scale = 0.0, 0.0
-    for r_line, group in crossbar.groupby("r_line"):
+    for _, group in crossbar.groupby("r_line"):
         g = group.pivot_table(index="row", columns="column", values="g").to_numpy()
         current = group.pivot_table(index="row", columns="column", values="current").to_numpy()
         drive = float(group["drive"].iloc[0])
-        reduced = reduce_array(g[0::2], g[1::2], r_line_ohm=float(r_line), r_dac_ohm=r_dac_ohm)
+        reduced = reduce_array(g[0::2], g[1::2], r_line_ohm=float(group["r_line"].iloc[0]), r_dac_ohm=r_dac_ohm)
         columns = g.shape[1]
         sources = g.shape[0] - 2 * columns
         # currents leave the array at the summing nodes held at 0 V

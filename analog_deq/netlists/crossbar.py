@@ -89,7 +89,7 @@ def flat_lines(parameters: CrossbarParameters, synapse: Cell) -> list[str]:
 
 
 def mesh_lines(branches: Sequence[tuple[int, int, float]], columns: int) -> list[str]:
-    """Resistors of the reduced array between its ports ``s_0.., zp_0, zn_0, ..`` (branch: port, port or -1, siemens)."""
+    """Resistors of the reduced array; a branch is (port, port or -1 for ground, siemens)."""
     ports = [f"s{i}" for i in range(columns)]
     ports += [f"{sign}{i}" for i in range(columns) for sign in ("zp", "zn")]
     lines = []

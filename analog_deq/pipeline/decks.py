@@ -53,7 +53,11 @@ def write_netlist(
         deck = _network(inputs, checkpoint, proxy, flat, image, die)
     write_deck(deck, out)
     lines = deck.text.count("\n")
-    summary = {"lines": lines, "includes": ", ".join(name for name, _ in deck.files), "run": f"ngspice -n -b {out.name}"}
+    summary = {
+        "lines": lines,
+        "includes": ", ".join(name for name, _ in deck.files),
+        "run": f"ngspice -n -b {out.name}",
+    }
     return StageResult("netlist", {"deck": out}, summary, False, time.perf_counter() - start)
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from analog_deq.errors import SchemaError, SpecError
 from analog_deq.fit.parameters import ProxyParameters, read_proxy
@@ -30,7 +31,7 @@ class StageResult:
     reused: bool
     seconds: float
     exit_code: int = 0
-    checks: tuple[dict[str, object], ...] = field(default=())
+    checks: tuple[dict[str, Any], ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,9 @@ def load_inputs(source: Path, overrides: Mapping[str, str]) -> Inputs:
     named = {**design.cells.model_dump(), **overrides}
     unknown = sorted(set(named) - set(Cells.model_fields))
     if unknown:
-        raise SpecError(f"--cell {unknown[0]}={overrides[unknown[0]]}: no such role; use {', '.join(Cells.model_fields)}")
+        raise SpecError(
+            f"--cell {unknown[0]}={overrides[unknown[0]]}: no such role; use {', '.join(Cells.model_fields)}"
+        )
     base = design_path.parent
     for role, name in design.cells.model_dump().items():
         # a path in a design is relative to the design; one on the command line to where the user is
@@ -88,7 +91,9 @@ def _find(name: str, folder: Path, kind: str, key: str, source: Path) -> Path:
     path = shipped(kind) / f"{name}.toml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in shipped(kind).glob("*.toml")))
-        raise SpecError(f"{source}: {key} = {name!r}: no shipped {key} of that name ({known}); or give a path to a .toml")
+        raise SpecError(
+            f"{source}: {key} = {name!r}: no shipped {key} of that name ({known}); or give a path to a .toml"
+        )
     return path
 
 
@@ -103,8 +108,8 @@ def require_hardware(found: str | None, inputs: Inputs, path: Path) -> None:
     """SchemaError unless ``found`` is the hash of the design's hardware."""
     if found != inputs.hardware_sha256():
         raise SchemaError(
-            f"{path}: measured on other hardware than design {inputs.design.name!r} with its present cells, passives and "
-            "operating point; run calibrate and fit again (or name the swapped cell in the design's [cells])"
+            f"{path}: measured on other hardware than design {inputs.design.name!r} with its present cells, passives "
+            "and operating point; run calibrate and fit again (or name the swapped cell in the design's [cells])"
         )
 
 

@@ -77,9 +77,9 @@ def verify_inputs(
     simulator = find_simulator()
     key = {
         "design": inputs.design.model_dump(mode="json", exclude={"cells"}), "hardware": inputs.hardware_sha256(),
-        "checkpoint": file_sha256(checkpoint_path), "proxy": checkpoint.proxy_sha256, "limits": file_sha256(limits_path),
-        "plan": inputs.plan.model_dump(mode="json"), "flat": flat, "ngspice": simulator.version,
-        "solver": simulator.solver, "package": package_version(),
+        "checkpoint": file_sha256(checkpoint_path), "proxy": checkpoint.proxy_sha256,
+        "limits": file_sha256(limits_path), "plan": inputs.plan.model_dump(mode="json"),
+        "flat": flat, "ngspice": simulator.version, "solver": simulator.solver, "package": package_version(),
     }  # fmt: skip
     folder = open_stage(runs, "verify", key)
 
@@ -114,9 +114,7 @@ def verify_inputs(
     place = copy_out(folder.path, out)
     outputs = {"report": place / "report.html", "json": place / "report.json", "junit": place / "junit.xml"}
     summary = {"verdict": report.verdict, **dict(report.summary)}
-    return StageResult(
-        "verify", outputs, summary, reused, seconds, report.exit_code(), tuple(content["checks"])
-    )
+    return StageResult("verify", outputs, summary, reused, seconds, report.exit_code(), tuple(content["checks"]))
 
 
 def _summary(inputs: Inputs, checkpoint: Checkpoint, result: VerifyResult) -> dict[str, object]:

@@ -57,7 +57,8 @@ def _calibrate(
     simulator = find_simulator()
     key = {
         "hardware": inputs.hardware_sha256(), "plan": inputs.plan.model_dump(mode="json", exclude={"tolerances"}),
-        "seed": inputs.design.seed, "package": package_version(), "ngspice": simulator.version, "solver": simulator.solver,
+        "seed": inputs.design.seed, "package": package_version(), "ngspice": simulator.version,
+        "solver": simulator.solver,
     }  # fmt: skip
     folder = open_stage(runs, "calibrate", key)
 
@@ -83,17 +84,15 @@ def _calibrate(
     return StageResult("calibrate", {"tables": copy_out(folder.path, out)}, summary, reused, seconds)
 
 
-def fit(
-    tables: Path | None, *, design: Path, runs: Path, out: Path | None = None, progress: Progress
-) -> StageResult:
+def fit(tables: Path | None, *, design: Path, runs: Path, out: Path | None = None, progress: Progress) -> StageResult:
     """``proxy.json`` of a folder of tables, or of the reference tables shipped for the design."""
     inputs = load_inputs(design, NO_CELLS)
     if tables is None:
         tables = shipped("calibration/reference") / inputs.design.name
         if not tables.is_dir():
             raise SchemaError(
-                f"no reference tables are shipped for design {inputs.design.name!r}; run `analog-deq calibrate` and give "
-                "its folder"
+                f"no reference tables are shipped for design {inputs.design.name!r}; run `analog-deq calibrate` and "
+                "give its folder"
             )
     return _fit(inputs, tables, runs, out, progress)
 

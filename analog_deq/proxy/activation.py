@@ -47,9 +47,7 @@ class TableActivation:
 
     def varied(self, sat: Tensor, in_scale: Tensor, in_offset: Tensor, out_offset: Tensor) -> TableActivation:
         """The same table with the given mismatch parameters."""
-        return TableActivation(
-            self.start, self.step, self.values, self.slopes, sat, in_scale, in_offset, out_offset
-        )
+        return TableActivation(self.start, self.step, self.values, self.slopes, sat, in_scale, in_offset, out_offset)
 
     def _inner(self, h: Tensor) -> tuple[Tensor, Tensor]:
         return hermite(self.in_scale * h + self.in_offset, self.start, self.step, self.values, self.slopes)
@@ -74,8 +72,8 @@ class TableActivation:
         if found > share:
             reach = float(h.abs().max())
             raise OutOfDomainError(
-                f"{100 * found:.3g} % of the pre-activations leave the calibrated range "
-                f"[{self.start:.4g}, {self.start + self.step * (len(self.values) - 1):.4g}] (largest |h| = {reach:.4g}; "
+                f"{100 * found:.3g} % of the pre-activations leave the calibrated range [{self.start:.4g}, "
+                f"{self.start + self.step * (len(self.values) - 1):.4g}] (largest |h| = {reach:.4g}; "
                 f"{100 * share:.3g} % allowed); train with a stronger range penalty or calibrate with a larger h_max"
             )
 

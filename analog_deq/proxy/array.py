@@ -25,7 +25,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True, slots=True)
 class EffectiveMap:
-    """h = w_state z + w_input x + bias, and what a voltmeter at the rows reads: z_read = r_state z + r_input x + r_bias.
+    """h = w_state z + w_input x + bias; a voltmeter at the rows reads z_read = r_state z + r_input x + r_bias.
 
     z is the driver's internal level (the activation's output), z_read half the differential row voltage over
     z_unit; they differ by the drop over the driver's output resistance. ``load`` is the conductance seen by each

@@ -46,9 +46,11 @@ def state_covariance(
     values = proxy.noise.values
     _, white = noise_inputs(design, proxy, load, slope)
     loads = torch.as_tensor(load, dtype=slope.dtype)
-    wide = slope.square() * (
-        values["wide_slope2"] + values["wide_slope2_load"] * loads + values["wide_slope2_load2"] * loads**2
-    ) + values["wide_floor"]
+    wide = (
+        slope.square()
+        * (values["wide_slope2"] + values["wide_slope2_load"] * loads + values["wide_slope2_load2"] * loads**2)
+        + values["wide_floor"]
+    )
     n = w_state.shape[-1]
     identity = torch.eye(n, dtype=slope.dtype)
     inverse = torch.linalg.inv(identity - slope[..., :, None] * w_state)

@@ -124,7 +124,8 @@ def _simulate(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
     (work / "command.txt").write_text(
-        f"SPICE_SCRIPTS=$(mktemp -d) OMP_THREAD_LIMIT=1 OMP_NUM_THREADS=1 LC_ALL=C HOME=. ngspice {' '.join(_ARGUMENTS)}\n"
+        "SPICE_SCRIPTS=$(mktemp -d) OMP_THREAD_LIMIT=1 OMP_NUM_THREADS=1 LC_ALL=C HOME=. "
+        f"ngspice {' '.join(_ARGUMENTS)}\n"
     )
     log = work / "ngspice.log"
     with tempfile.TemporaryDirectory() as scripts:

@@ -44,7 +44,7 @@ def train_network(
         seen = model.states(network, task.x_train[batch], step)
         loss: Tensor = cross_entropy(network.logits(seen.z), task.y_train[batch]) + PENALTY * seen.penalty
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         schedule.step()
         if step % 10 == 0:

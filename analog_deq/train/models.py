@@ -57,7 +57,8 @@ class IdealModel:
     def states(self, network: Network, x: Tensor, step: int) -> States:
         """Equilibrium of ``z = tanh(W z + W_x x + b)``."""
         rng = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        w, w_input = network.w_state(), network.w_input
+        w: Tensor = network.w_state()
+        w_input: Tensor = network.w_input
         if self.weight_noise:
             w = w + self._noise(w, rng)
             w_input = w_input + self._noise(w_input, rng)

@@ -12,7 +12,9 @@ from analog_deq.spec import DesignSpec
 class Network(nn.Module):
     """Parameters of one DEQ in float64. ``weights()`` stacks them in the crossbar's row order."""
 
-    def __init__(self, design: DesignSpec, generator: torch.Generator, *, feedback: bool = True, max_slope: float = 1.0):
+    def __init__(
+        self, design: DesignSpec, generator: torch.Generator, *, feedback: bool = True, max_slope: float = 1.0
+    ):
         super().__init__()
         n, m, classes = design.sizes.states, design.sizes.inputs, design.sizes.classes
 

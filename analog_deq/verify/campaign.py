@@ -59,7 +59,9 @@ def verify_network(
 ) -> VerifyResult:
     """Equilibria of all test images, transients, noise, anchor and dies of a checkpoint, in ngspice."""
     model = DeployedNetwork.nominal(design, proxy, checkpoint.g_pos, checkpoint.g_neg)
-    readout = Readout(as_tensor(checkpoint.readout_weight), as_tensor(checkpoint.readout_bias), design.converters.adc_bits)
+    readout = Readout(
+        as_tensor(checkpoint.readout_weight), as_tensor(checkpoint.readout_bias), design.converters.adc_bits
+    )
     network = LoweredNetwork(
         design, cells, checkpoint.g_pos, checkpoint.g_neg, bed.simulator.klu, proxy.driver.values["r_out_ohm"]
     )
@@ -109,7 +111,9 @@ def _numeric_and_anchor(everything: Sweep, loose: SweepResult, bed: Bed, progres
     progress.note("tolerance check and flat anchor")
     tight = run_sweeps([part], bed, progress, reltol=TIGHT)[0]
     anchors = min(design.verify.anchor_images, len(few))
-    flat = run_sweeps([replace(part, x=part.x[:anchors], h=part.h[:anchors])], bed, progress, flat=True, reltol=TIGHT)[0]
+    flat = run_sweeps([replace(part, x=part.x[:anchors], h=part.h[:anchors])], bed, progress, flat=True, reltol=TIGHT)[
+        0
+    ]
     result = []
     for name, images, a, b in (
         ("run.numeric", few, tight, loose.states.z[few]),
@@ -147,16 +151,15 @@ def _extracted_die(
 def _model_checks(
     proxy: ProxyParameters, model: DeployedNetwork, solved: ProxyStates, checkpoint: Checkpoint
 ) -> list[Measurement]:
-    outside = model.act.outside(solved.h)
-    n = outside.numel()
+    outside, goodness = model.act.outside(solved.h), proxy.activation.goodness
+    share = PERCENT * float(outside.double().mean())
     return [
-        Measurement("net.gamma", checkpoint.certificate.gamma, "", 1, detail="class A bound of the mapped, quantised matrix"),
+        Measurement("net.gamma", checkpoint.certificate.gamma, "", 1, detail="of the mapped, quantised matrix"),
         Measurement(
-            "fit.residual_max", PERCENT * proxy.activation.goodness.held_out, "%FS", proxy.activation.goodness.n_held_out,
-            detail="activation, held-out rows, rms",
+            "fit.residual_max", PERCENT * goodness.held_out, "%FS", goodness.n_held_out, detail="activation, rms"
         ),
-        Measurement("fit.extrapolation", PERCENT * float(outside.double().mean()), "%", n, detail="states of the test images"),
-    ]  # fmt: skip
+        Measurement("fit.extrapolation", share, "%", outside.numel(), detail="states of the test images"),
+    ]
 
 
 def _failed(
@@ -175,12 +178,13 @@ def _samples(
     frames = []
 
     def add(die: int, trim: str, images: Array, result: SweepResult, predicted: Array) -> None:
+        error = result.states.z - reading[images]
         frames.append(
             pd.DataFrame(
                 {
                     "die": die, "trim": trim, "image": images, "status": result.status, "label": y[images],
                     "predicted": predicted,
-                    "rms_error_percent_fs": PERCENT * np.sqrt(np.mean((result.states.z - reading[images]) ** 2, axis=1)),
+                    "rms_error_percent_fs": PERCENT * np.sqrt(np.mean(error**2, axis=1)),
                     "supply_w": result.states.supply_w,
                 }
             )

@@ -12,9 +12,9 @@ from analog_deq.statistics import mean_interval, paired_drop, rms_interval, wils
 from analog_deq.train.deployed import DeployedNetwork, Readout
 from analog_deq.verify.dies import DieResult
 from analog_deq.verify.dynamics import NoiseResult, Settling
-from analog_deq.verify.verdict import Worst
 from analog_deq.verify.signoff import Measurement
 from analog_deq.verify.sweeps import SweepResult
+from analog_deq.verify.verdict import Worst
 
 Array = np.ndarray
 PERCENT = 100.0
@@ -35,7 +35,9 @@ def fixed_points(result: SweepResult, reading: Array, seed: int) -> list[Measure
         Measurement("net.fixed_point_err", rms, "%FS", n, interval, worst, "RMS over images and nodes", failed),
         Measurement("net.fixed_point_p90", float(np.quantile(per_image, 0.9)), "%FS", n, None, worst, "", failed),
         Measurement("net.fixed_point_max", float(np.abs(error[ok]).max()), "%FS", n, None, worst, "", failed),
-        Measurement("net.converged", PERCENT * float(ok.mean()), "%", n, _percent(wilson(int(ok.sum()), n)), None, "", failed),
+        Measurement(
+            "net.converged", PERCENT * float(ok.mean()), "%", n, _percent(wilson(int(ok.sum()), n)), None, "", failed
+        ),
     ]
 
 
@@ -49,7 +51,9 @@ def residual(result: SweepResult, model: DeployedNetwork, x: torch.Tensor) -> Me
     return Measurement("net.residual", rms, "%FS", int(ok.sum()), failed_samples=int(np.sum(~ok)))
 
 
-def labels(result: SweepResult, reading: Array, readout: Readout, y: Array, seed: int) -> tuple[list[Measurement], Array]:
+def labels(
+    result: SweepResult, reading: Array, readout: Readout, y: Array, seed: int
+) -> tuple[list[Measurement], Array]:
     """Label agreement, accuracy in ngspice, and the paired drop from software; a failed image is a wrong label.
 
     Also returns the ngspice labels (images,), -1 where the simulation failed.
@@ -64,9 +68,13 @@ def labels(result: SweepResult, reading: Array, readout: Readout, y: Array, seed
     image = int(differ[0]) if len(differ) else None
     worst = None if image is None else Worst("nominal", None, image, "equilibrium")
     return [
-        Measurement("net.class_agreement", PERCENT * agree / n, "%", n, None, worst, f"{agree} of {n} labels equal", failed),
+        Measurement(
+            "net.class_agreement", PERCENT * agree / n, "%", n, None, worst, f"{agree} of {n} labels equal", failed
+        ),
         Measurement("net.accuracy", PERCENT * correct / n, "%", n, _percent(wilson(correct, n)), None, "", failed),
-        Measurement("net.acc_drop", PERCENT * drop.drop, "points", n, _percent(drop.interval), worst, drop.method, failed),
+        Measurement(
+            "net.acc_drop", PERCENT * drop.drop, "points", n, _percent(drop.interval), worst, drop.method, failed
+        ),
     ], spice
 
 
@@ -88,10 +96,30 @@ def settling(results: Sequence[Settling], tolerance: float) -> list[Measurement]
         return Worst("nominal, from rest", None, image, "transient")
 
     return [
-        Measurement("net.settle_p95", float(np.quantile(spice, 0.95)), "s", n, (float(spice.min()), float(spice.max())), worst(spice), f"to {100 * tolerance:g} %FS; range shown", failed),
-        Measurement("net.settle_err", float(relative.max()), "%", n, None, worst(relative), "largest over images", failed),
+        Measurement(
+            "net.settle_p95",
+            float(np.quantile(spice, 0.95)),
+            "s",
+            n,
+            (float(spice.min()), float(spice.max())),
+            worst(spice),
+            f"to {100 * tolerance:g} %FS; range shown",
+            failed,
+        ),
+        Measurement(
+            "net.settle_err", float(relative.max()), "%", n, None, worst(relative), "largest over images", failed
+        ),
         Measurement("net.settle_end", float(ends.max()), "%FS", n, None, worst(ends), "", failed),
-        Measurement("net.energy", float(energy.mean()), "J", n, mean_interval(energy) if n > 1 else None, worst(energy), "mean, supply rails and DAC lines, until settled", failed),
+        Measurement(
+            "net.energy",
+            float(energy.mean()),
+            "J",
+            n,
+            mean_interval(energy) if n > 1 else None,
+            worst(energy),
+            "mean, supply rails and DAC lines, until settled",
+            failed,
+        ),
     ]
 
 
@@ -103,7 +131,15 @@ def noise(result: NoiseResult) -> Measurement:
     ratio = result.rms_proxy / result.rms_spice
     k = int(np.argmax(np.abs(np.log(ratio))))
     worst = Worst(f"node {result.nodes[k]}", None, result.image, "noise")
-    return Measurement("net.noise_ratio", float(ratio[k]), "", n, (float(ratio.min()), float(ratio.max())), worst, "range over nodes shown")
+    return Measurement(
+        "net.noise_ratio",
+        float(ratio[k]),
+        "",
+        n,
+        (float(ratio.min()), float(ratio.max())),
+        worst,
+        "range over nodes shown",
+    )
 
 
 def die_accuracy(results: Sequence[DieResult], readout: Readout, y: Array) -> tuple[Array, Array]:
@@ -143,10 +179,30 @@ def dies(
     clipped = int(sum(r.clipped for r in results))
     with_trim, without = share(trimmed), share(untrimmed)
     return [
-        Measurement("net.yield_mismatch", with_trim[0], "%", n, with_trim[1], worst, f"{detail}; {clipped} trims clipped", 0),
+        Measurement(
+            "net.yield_mismatch", with_trim[0], "%", n, with_trim[1], worst, f"{detail}; {clipped} trims clipped", 0
+        ),
         Measurement("net.yield_untrimmed", without[0], "%", n, without[1], None, detail, 0),
-        Measurement("net.acc_trimmed_min", float(trimmed.min()), "%", n, None, worst, f"mean {trimmed.mean():.2f} %, untrimmed mean {untrimmed.mean():.2f} %", failed),
-        Measurement("net.die_err_trimmed", float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) if errors else None, "%FS", n, None, worst, "", failed),
+        Measurement(
+            "net.acc_trimmed_min",
+            float(trimmed.min()),
+            "%",
+            n,
+            None,
+            worst,
+            f"mean {trimmed.mean():.2f} %, untrimmed mean {untrimmed.mean():.2f} %",
+            failed,
+        ),
+        Measurement(
+            "net.die_err_trimmed",
+            float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) if errors else None,
+            "%FS",
+            n,
+            None,
+            worst,
+            "",
+            failed,
+        ),
     ]
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analog_deq.calibration.mismatch import Die, NeuronMismatch, neuron_sigmas
 from analog_deq.calibration.measurement import Bench
+from analog_deq.calibration.mismatch import Die, NeuronMismatch, neuron_sigmas
 from analog_deq.draws import Stream, deviations, generator
 from analog_deq.errors import SimulationError
 from analog_deq.fit.variation import extract_neurons
@@ -109,9 +109,7 @@ def run_dies(
             currents[k] = np.clip(currents[k] + change, -limit, limit)
         networks = [replace(n, trim_a=currents[k]) for k, n in enumerate(networks)]
     second = run_sweeps([sweep(n, i) for n, i in zip(networks, chosen, strict=True)], bed, progress, flat=flat)
-    return [
-        DieResult(die, chosen[k], first[k], second[k], currents[k], int(clipped[k])) for k, die in enumerate(dies)
-    ]
+    return [DieResult(die, chosen[k], first[k], second[k], currents[k], int(clipped[k])) for k, die in enumerate(dies)]
 
 
 def extracted_model(

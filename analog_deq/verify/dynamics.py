@@ -89,9 +89,7 @@ def _proxy_trajectories(model: DeployedNetwork, x: Tensor) -> tuple[Array, Array
     delay = model.proxy.tau.values["delay_s"]
     with torch.no_grad():
         u = model.drive(x)
-        t, h = integrate(
-            model.w_state, u, model.act, model.tau_s, t_end_s=verify.transient_window_s, dt_s=PROXY_STEP_S
-        )
+        t, h = integrate(model.w_state, u, model.act, model.tau_s, t_end_s=verify.transient_window_s, dt_s=PROXY_STEP_S)
         solved = model.solve(x)
         readings = model.map.readout(model.act.value(h).numpy(), model.inputs(x).numpy())
         settled = proxy_settling_time(
@@ -117,7 +115,14 @@ class NoiseResult:
 
 
 def run_noise(
-    network: LoweredNetwork, model: DeployedNetwork, x: Tensor, image: int, bed: Bed, progress: Progress, *, flat: bool = False
+    network: LoweredNetwork,
+    model: DeployedNetwork,
+    x: Tensor,
+    image: int,
+    bed: Bed,
+    progress: Progress,
+    *,
+    flat: bool = False,
 ) -> NoiseResult:
     """``.noise`` of the whole network at one image, and the proxy's stationary noise at the same point."""
     design = network.design

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from analog_deq.fit.parameters import ProxyParameters
+from analog_deq.proxy.activation import numpy_activation
 from analog_deq.spec import DesignSpec
 from analog_deq.tables import CalibrationTable
 from analog_deq.train.checkpoint import Checkpoint
@@ -21,7 +22,6 @@ from analog_deq.verify.report.figures import (
     SettlingTrace,
     TransferCurve,
 )
-from analog_deq.proxy.activation import numpy_activation
 
 NODES_SHOWN = 8
 
@@ -89,7 +89,8 @@ def _settling(result: VerifyResult, design: DesignSpec, missing: dict[str, str])
     until = t <= min(t[-1], 1.6 * worst.t_spice_s)
     return SettlingTrace(
         t[until], z[until][:, shown], proxy[until][:, shown], design.verify.settle_tolerance_fs, worst.t_spice_s,
-        how=f"slowest of {len(slow)} transients from rest (test image {worst.image}), {len(shown)} largest of {z.shape[1]} nodes",
+        how=f"slowest of {len(slow)} transients from rest (test image {worst.image}), "
+        f"the {len(shown)} largest of {z.shape[1]} nodes",
     )  # fmt: skip
 
 

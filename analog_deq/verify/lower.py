@@ -95,7 +95,9 @@ class LoweredNetwork:
         """
         command: Command = Op() if len(x) == 1 else Dc("Vk", 0, len(x) - 1, 1 / SUBSTEPS)
         lines = self._flat(x) if flat else self._mesh(x)
-        return self._deck("equilibria of the whole network", lines, [command], self._options(reltol), saved_vectors(self.states))
+        return self._deck(
+            "equilibria of the whole network", lines, [command], self._options(reltol), saved_vectors(self.states)
+        )
 
     def transients(self, x: Array, rest_v: float, *, flat: bool = False, reltol: float = 1e-5) -> Deck:
         """Settling of each image of ``x`` (images, inputs) from rest, one transient an image in one deck.
@@ -158,7 +160,8 @@ class LoweredNetwork:
 
     def _options(self, reltol: float) -> Options:
         options: Options = {
-            "reltol": reltol, "abstol": 1e-12, "vntol": 1e-7 if reltol > 1e-7 else 1e-9, "gmin": 1e-15, "method": "gear",
+            "reltol": reltol, "abstol": 1e-12, "vntol": 1e-7 if reltol > 1e-7 else 1e-9, "gmin": 1e-15,
+            "method": "gear",
         }  # fmt: skip
         return {**options, "klu": True} if self.klu else options
 
@@ -188,7 +191,7 @@ def similar_order(h: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredStates:
-    """What ngspice says of a sweep over images: readings z (images, N), port volts (images, 3N), v, supply power (W)."""
+    """What ngspice says of a sweep: readings z (images, N), port volts (images, 3N), v (images, N), supply (W)."""
 
     z: Array
     ports_v: Array

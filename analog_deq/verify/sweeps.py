@@ -88,7 +88,10 @@ def run_sweeps(
 def _empty(sweep: Sweep) -> SweepResult:
     images, n = len(sweep.x), sweep.die.states
     blank = MeasuredStates(
-        np.full((images, n), np.nan), np.full((images, 3 * n), np.nan), np.full((images, n), np.nan), np.full(images, np.nan)
+        np.full((images, n), np.nan),
+        np.full((images, 3 * n), np.nan),
+        np.full((images, n), np.nan),
+        np.full(images, np.nan),
     )
     return SweepResult(blank, np.full(images, "not run", dtype=object))
 

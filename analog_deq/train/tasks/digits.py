@@ -35,7 +35,8 @@ def load_digits_task(design: DesignSpec) -> Task:
     """
     if (design.sizes.inputs, design.sizes.classes) != (64, 10):
         raise SpecError(
-            f"sizes.inputs = {design.sizes.inputs}, sizes.classes = {design.sizes.classes}: the digits task has 64 and 10"
+            f"sizes.inputs = {design.sizes.inputs}, sizes.classes = {design.sizes.classes}: "
+            "the digits task has 64 inputs and 10 classes"
         )
     data = load_digits()
     order = generator(design.seed, Stream.SPLIT).permutation(len(data.target))
