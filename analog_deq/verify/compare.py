@@ -155,6 +155,12 @@ def die_accuracy(results: Sequence[DieResult], readout: Readout, y: Array) -> tu
     return columns[0], columns[1]
 
 
+def software_accuracy(results: Sequence[DieResult], readout: Readout, y: Array, reading: Array) -> Array:
+    """Accuracy in % of the proxy's readings (images, N) on each die's own test images, (dies,)."""
+    software = readout.predict(torch.as_tensor(reading)).numpy()
+    return np.array([PERCENT * np.mean(software[r.images] == y[r.images]) for r in results])
+
+
 def dies(
     results: Sequence[DieResult], readout: Readout, y: Array, nominal: Array, reading: Array, max_drop: float
 ) -> list[Measurement]:
@@ -163,8 +169,7 @@ def dies(
     ``nominal`` are the nominal circuit's ngspice states, ``reading`` the proxy's, both of all test images.
     """
     untrimmed, trimmed = die_accuracy(results, readout, y)
-    software = readout.predict(torch.as_tensor(reading)).numpy()
-    own = np.array([PERCENT * np.mean(software[r.images] == y[r.images]) for r in results])
+    own = software_accuracy(results, readout, y, reading)
     n = len(results)
     failed = int(sum(np.sum(~r.trimmed.ok) for r in results))
 
@@ -172,38 +177,32 @@ def dies(
         passing = int(np.sum(own - accuracy <= PERCENT * max_drop + 1e-9))
         return PERCENT * passing / n, _percent(wilson(passing, n))
 
-    errors = [PERCENT * (r.trimmed.states.z - nominal[r.images])[r.trimmed.ok] for r in results if r.trimmed.ok.any()]
-    low = int(np.argmin(trimmed - own))
-    worst = Worst("mismatch die, trimmed", results[low].die, int(results[low].images[0]), "equilibrium")
-    detail = f"a die passes within {PERCENT * max_drop:g} points of software on its {len(results[0].images)} images"
-    clipped = int(sum(r.clipped for r in results))
+    before, after = _rms_to(nominal, results, "untrimmed"), _rms_to(nominal, results, "trimmed")
+    low = results[int(np.argmin(trimmed - own))]
+    distance = np.abs(np.nan_to_num(low.trimmed.states.z) - nominal[low.images]).max(axis=1)
+    worst = Worst("mismatch die, trimmed", low.die, int(low.images[np.argmax(distance)]), "equilibrium")
+    rule = f"a die passes within {PERCENT * max_drop:g} points of software on its {len(low.images)} images"
+    clipped = f"{rule}; {sum(r.clipped for r in results)} trims clipped"
+    means = f"mean {trimmed.mean():.2f} %, untrimmed mean {untrimmed.mean():.2f} %"
+    against = "untrimmed: no valid state" if before is None else f"untrimmed {before:.3g} %FS"
     with_trim, without = share(trimmed), share(untrimmed)
     return [
-        Measurement(
-            "net.yield_mismatch", with_trim[0], "%", n, with_trim[1], worst, f"{detail}; {clipped} trims clipped", 0
-        ),
-        Measurement("net.yield_untrimmed", without[0], "%", n, without[1], None, detail, 0),
-        Measurement(
-            "net.acc_trimmed_min",
-            float(trimmed.min()),
-            "%",
-            n,
-            None,
-            worst,
-            f"mean {trimmed.mean():.2f} %, untrimmed mean {untrimmed.mean():.2f} %",
-            failed,
-        ),
-        Measurement(
-            "net.die_err_trimmed",
-            float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) if errors else None,
-            "%FS",
-            n,
-            None,
-            worst,
-            "",
-            failed,
-        ),
+        Measurement("net.yield_mismatch", with_trim[0], "%", n, with_trim[1], worst, clipped),
+        Measurement("net.yield_untrimmed", without[0], "%", n, without[1], None, rule),
+        Measurement("net.acc_trimmed_min", float(trimmed.min()), "%", n, None, worst, means, failed),
+        Measurement("net.die_err_trimmed", after, "%FS", n, None, worst, against, failed),
     ]
+
+
+def _rms_to(nominal: Array, results: Sequence[DieResult], which: str) -> float | None:
+    """RMS distance in % of full scale of every die's valid states from the nominal circuit's; None without any."""
+    errors = []
+    for result in results:
+        sweep: SweepResult = getattr(result, which)
+        valid = sweep.ok & np.isfinite(nominal[result.images]).all(axis=1)
+        errors.append((sweep.states.z - nominal[result.images])[valid].ravel())
+    flat = np.concatenate(errors)
+    return PERCENT * float(np.sqrt(np.mean(flat**2))) if flat.size else None
 
 
 def _percent(interval: tuple[float, float]) -> tuple[float, float]:

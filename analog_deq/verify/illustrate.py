@@ -43,7 +43,7 @@ def figures(
     reading = result.proxy.reading.numpy()
     fixed_point = FixedPointScatter(
         result.equilibria.states.z[ok], reading[ok],
-        how=f"{int(ok.sum())} test images, nominal circuit, one .dc sweep over the image index in ngspice",
+        how="Nominal circuit, .dc sweeps over the image index in ngspice",
     )  # fmt: skip
     settling = _settling(result, design, missing)
     spectrum = None
@@ -52,22 +52,22 @@ def figures(
         spectrum = NoiseSpectrum(
             result.noise.frequency_hz, result.noise.density * unit, result.noise.rms_spice * unit,
             result.noise.rms_proxy * unit, tuple(f"z{k}" for k in result.noise.nodes),
-            how=f".noise of the whole network at test image {result.noise.image}; model: Lyapunov equation",
+            how=f"From .noise of the whole network at test image {result.noise.image}; prediction: Lyapunov equation",
         )  # fmt: skip
     else:
         missing["noise"] = result.noise.status
     untrimmed, trimmed = compare.die_accuracy(result.dies, readout, labels)
-    predicted = readout.predict(result.proxy.reading).numpy()
-    software = PERCENT * float(np.mean(predicted == labels))
+    own = compare.software_accuracy(result.dies, readout, labels, reading)
     dies = DieAccuracy(
-        untrimmed, trimmed, software - PERCENT * design.verify.die_max_drop, software,
-        how=f"{len(result.dies)} dies, each on its own {len(result.dies[0].images)} test images",
+        untrimmed - own, trimmed - own, -PERCENT * design.verify.die_max_drop, 0.0,
+        how=f"Each die on its own {len(result.dies[0].images)} test images, beside software on the same images",
+        x_label="accuracy minus software's (points)", unit="points",
     )  # fmt: skip
     rungs = ladder_rungs(checkpoint.accuracy)
     correct = int(np.sum(result.labels == labels))
     rungs |= ladder_rungs({"ours, in ngspice": (correct, len(labels))})
     ladder = AccuracyLadder(
-        rungs, len(labels), ("ours, in ngspice",), how="test images never trained on; 95 % Wilson intervals; one seed"
+        rungs, len(labels), ("ours, in ngspice",), how="Images never trained on, Wilson intervals, one training seed"
     )
     curve = None
     if transfer is None:
@@ -85,12 +85,14 @@ def _settling(result: VerifyResult, design: DesignSpec, missing: dict[str, str])
     worst = max(slow, key=lambda r: r.t_spice_s)
     assert worst.trace is not None
     t, z, proxy = worst.trace
-    shown = np.argsort(-np.abs(z[-1]))[:NODES_SHOWN]
+    inside = np.abs(z - z[-1]) <= design.verify.settle_tolerance_fs
+    last_exit = np.where(inside.all(axis=0), 0, len(t) - np.argmin(inside[::-1], axis=0))
+    shown = np.argsort(-last_exit)[:NODES_SHOWN]
     until = t <= min(t[-1], 1.6 * worst.t_spice_s)
     return SettlingTrace(
         t[until], z[until][:, shown], proxy[until][:, shown], design.verify.settle_tolerance_fs, worst.t_spice_s,
-        how=f"slowest of {len(slow)} transients from rest (test image {worst.image}), "
-        f"the {len(shown)} largest of {z.shape[1]} nodes",
+        how=f"Slowest of {len(slow)} transients from rest (test image {worst.image}), "
+        f"the {len(shown)} slowest of its {z.shape[1]} nodes",
     )  # fmt: skip
 
 
@@ -104,5 +106,5 @@ def _transfer(transfer: CalibrationTable, design: DesignSpec, proxy: ProxyParame
     held = np.arange(len(h)) % 2 == 1
     return TransferCurve(
         h, z, numpy_activation(proxy.activation, h), held, limit_percent_fs=None,
-        how=f"{len(h)} points of a .dc sweep of the cell in ngspice; hollow points were held out of the fit",
+        how=f"A .dc sweep of the neuron in ngspice, {len(h)} points",
     )  # fmt: skip

@@ -100,13 +100,18 @@ class FixedPointScatter:
 
 @dataclass(frozen=True, slots=True)
 class DieAccuracy:
-    """Accuracy of each die in per cent, (dies,), without and with its trim; ``limit`` is what a die must reach."""
+    """Accuracy of each die, (dies,), without and with its trim; ``limit`` is what a die must reach.
+
+    In per cent, or in points against something, as ``x_label`` and ``unit`` say.
+    """
 
     untrimmed: Array
     trimmed: Array | None
     limit: float
     software: float | None = None
     how: str = ""
+    x_label: str = "accuracy (%)"
+    unit: str = "%"
 
     def __post_init__(self) -> None:
         _same_shape("DieAccuracy", self.untrimmed, self.trimmed)

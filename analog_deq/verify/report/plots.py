@@ -182,12 +182,12 @@ def draw_dies(data: DieAccuracy) -> tuple[str, str]:
         axis.set_title(f"{name}: {reached} of {values.size} reach the limit", loc="left")
         finite = values[np.isfinite(values)]
         if finite.size:
-            parts.append(f"{name} median {np.median(finite):.1f} %, worst {finite.min():.1f} %")
+            parts.append(f"{name} median {np.median(finite):.1f}, worst {finite.min():.1f} {data.unit}")
         else:
             parts.append(f"{name}: no die gave a value")
-    axes[-1].set_xlabel("accuracy (%)")
+    axes[-1].set_xlabel(data.x_label)
     axes[0].legend(loc="upper left", handlelength=1.6)
-    caption = f"{data.untrimmed.size} dies; {'; '.join(parts)}. A die must reach {data.limit:g} %."
+    caption = f"{data.untrimmed.size} dies; {'; '.join(parts)}. A die must reach {data.limit:g} {data.unit}."
     return to_svg(figure, "dies", caption), caption + _left_out(*(values for _, values, _ in rows))
 
 
