@@ -191,6 +191,11 @@ def run(ctx: click.Context, design: str, limits: str | None, **rest: Any) -> Non
 @click.option("--flat", is_flag=True, help="Every wire segment, instead of the array reduced to its ports.")
 @click.option("--image", type=INDEX, help="Test image at the inputs, counted from 0.")
 @click.option("--die", type=INDEX, help="Mismatch die, counted from 0; without it the nominal circuit.")
+@click.option("--trims", type=FILE, help="trims.csv of a verify run: the die with its trim currents.")
+@click.option(
+    "--analysis", type=click.Choice(["transient", "equilibrium", "noise"]), default="transient", show_default=True,
+    help="What the network's deck runs; a die has no transient.",
+)  # fmt: skip
 @options(design_option)
 @click.pass_context
 def netlist(ctx: click.Context, kind: str, design: str, **rest: Any) -> None:

@@ -52,11 +52,16 @@ class Form(_Frozen):
 
 
 class Table(_Frozen):
-    """Activation z(h) on a uniform grid: monotone cubic through ``values``, h from ``start`` in steps ``step``."""
+    """Activation z(h) on a uniform grid: monotone cubic through ``values``, h from ``start`` in steps ``step``.
+
+    ``variance`` is that of a value between the knots, from held-out rows (units of z squared); knots are
+    interpolated, not smoothed, so their errors are uncorrelated and far below it.
+    """
 
     start: float
     step: float
     values: list[float]
+    variance: float
     goodness: Goodness
 
     @property

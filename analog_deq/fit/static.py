@@ -79,12 +79,14 @@ def fit_activation(transfer: pd.DataFrame, v_unit_v: float, z_unit_v: float, tol
     others = rows[rows["load"] != middle["load"].iloc[0]]
     held_h = np.concatenate([h[1::2], (-others["v"] / v_unit_v).to_numpy()])
     held_z = np.concatenate([z[1::2], ((others["zp"] - others["zn"]) / (2 * z_unit_v)).to_numpy()])
+    held_out = error(held_h, held_z)
     return Table(
         start=float(grid[0]),
         step=step,
         values=[float(v) for v in values],
+        variance=held_out**2,
         goodness=Goodness(
-            unit="units of z, rms", train=error(h[knots], z[knots]), held_out=error(held_h, held_z),
+            unit="units of z, rms", train=error(h[knots], z[knots]), held_out=held_out,
             n_train=count, n_held_out=len(held_h), tolerance=tolerance,
         ),
     )  # fmt: skip

@@ -18,7 +18,7 @@ from analog_deq.records import Deck, Op
 from analog_deq.spice.simulator import find_simulator
 from analog_deq.train.checkpoint import read_checkpoint
 from analog_deq.train.tasks import load_task
-from analog_deq.verify.replay import Replay, write_deck
+from analog_deq.verify.replay import Replay, read_trim, write_deck
 
 BENCHES: dict[str, AbstractMeasurement] = {
     "opamp": Settling(), "activation": Transfer(), "driver": Transfer(), "synapse": ConductanceMismatch(),
@@ -37,11 +37,14 @@ def write_netlist(
     flat: bool = False,
     image: int | None = None,
     die: int | None = None,
+    trims: Path | None = None,
+    analysis: str = "transient",
 ) -> StageResult:
     """A deck that runs alone (``ngspice -n -b deck.cir`` writes out.raw), with its cells beside it.
 
-    ``network`` needs ``checkpoint`` and ``proxy`` and shows one test image settling from rest; ``crossbar`` is the
-    flat array, of a checkpoint or of calibration; ``cell`` the testbench of a role. SpecError on a missing option.
+    ``network`` needs ``checkpoint`` and ``proxy`` and shows one test image (``analysis``: transient, equilibrium or
+    noise) of the nominal circuit or of a ``die`` with its ``trims``; ``crossbar`` is the flat array, of a checkpoint or
+    of calibration; ``cell`` the testbench of a role. SpecError on a missing or impossible option.
     """
     start = time.perf_counter()
     inputs = load_inputs(design, {})
@@ -50,7 +53,7 @@ def write_netlist(
     elif kind == "crossbar":
         deck = _crossbar(inputs, checkpoint)
     else:
-        deck = _network(inputs, checkpoint, proxy, flat, image, die)
+        deck = _network(inputs, checkpoint, proxy, flat, image, die, trims, analysis)
     write_deck(deck, out)
     lines = deck.text.count("\n")
     summary = {
@@ -92,7 +95,14 @@ def _crossbar(inputs: Inputs, checkpoint: Path | None) -> Deck:
 
 
 def _network(
-    inputs: Inputs, checkpoint: Path | None, proxy: Path | None, flat: bool, image: int | None, die: int | None
+    inputs: Inputs,
+    checkpoint: Path | None,
+    proxy: Path | None,
+    flat: bool,
+    image: int | None,
+    die: int | None,
+    trims: Path | None,
+    analysis: str,
 ) -> Deck:
     if checkpoint is None or proxy is None:
         missing = "--checkpoint" if checkpoint is None else "--proxy"
@@ -108,4 +118,7 @@ def _network(
     replay = Replay(
         inputs.design, matching_proxy(proxy, inputs), read_checkpoint(checkpoint), inputs.cells, task, klu, flat
     )
-    return replay.deck("transient", image, die)
+    if trims is not None and die is None:
+        raise SpecError("--trims: belongs to a die; give --die too")
+    trim = None if trims is None or die is None else read_trim(trims, die, inputs.design.sizes.states)
+    return replay.deck(analysis, image, die, trim)

@@ -20,7 +20,7 @@ from analog_deq.verify.campaign import VerifyResult, verify_network
 from analog_deq.verify.illustrate import figures
 from analog_deq.verify.limits import read_limits
 from analog_deq.verify.outputs import write_outputs
-from analog_deq.verify.replay import attach_decks
+from analog_deq.verify.replay import attach_decks, write_trims
 from analog_deq.verify.signoff import judge
 from analog_deq.verify.sweeps import Bed
 from analog_deq.verify.verdict import VerifyReport
@@ -107,6 +107,7 @@ def verify_inputs(
         transfer = _transfer(tables)
         drawn = figures(result, inputs.design, proxy, checkpoint, task.y_test.numpy(), transfer)
         write_outputs(report, drawn, samples, failures, work)
+        write_trims(result.dies, work / "trims.csv")
 
     reused, seconds = build_or_reuse(folder, make, progress, "verify")
     content = json.loads((folder.path / "report.json").read_text())

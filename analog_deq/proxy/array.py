@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analog_deq.errors import OutOfDomainError
 from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.reduction import PortAdmittance, reduce_array
 from analog_deq.spec import DesignSpec
@@ -66,9 +65,10 @@ def effective_map(
 ) -> EffectiveMap:
     """Exact effective map of an array (logical rows, N), with per-neuron offset, R_F error and trim current.
 
-    OutOfDomainError when a summing node sees a load outside the calibrated range.
+    OutOfDomainError when a summing node or a driver sees a load, or the wires a resistance, that was not calibrated.
     """
     line = design.crossbar.r_line_ohm if r_line_ohm is None else r_line_ohm
+    proxy.crossbar.require("r_line_ohm", line)
     reduced = reduce_array(g_pos, g_neg, r_line_ohm=line, r_dac_ohm=design.crossbar.r_dac_ohm)
     return close_loop(design, proxy, reduced, vos_v=vos_v, r_feedback=r_feedback, trim_a=trim_a)
 
@@ -106,12 +106,9 @@ def close_loop(
     solved[:, -2] += solved[:, -1]
     w_state, w_input, bias = solved[:, :n], solved[:, n : n + inputs], solved[:, -2]
     load = np.diag(y_folded).copy()
-    low, high = proxy.tau.domain["load_siemens"]
-    if load.min() < low or load.max() > high:
-        raise OutOfDomainError(
-            f"the array loads a summing node with {load.min():.4g} to {load.max():.4g} S, outside the calibrated "
-            f"[{low:.4g}, {high:.4g}]; extend loads_siemens in the plan and calibrate again"
-        )
+    for form in (proxy.integrator, proxy.tau):
+        form.require("load_siemens", load)
+    proxy.driver.require("driver_load_siemens", np.diag(y_zz))
     half = sign.T / (2 * z_unit)
     s_slope = v_unit * inverse_a0  # s = summing + s_slope h
     drop = -r_out * half @ through

@@ -41,7 +41,7 @@ def train_network(
     steps, losses = [], []
     for step in range(training.steps):
         batch = torch.as_tensor(order.integers(0, len(task.x_train), training.batch))
-        seen = model.states(network, task.x_train[batch], step)
+        seen = model(network, task.x_train[batch], step)
         loss: Tensor = cross_entropy(network.logits(seen.z), task.y_train[batch]) + PENALTY * seen.penalty
         optimiser.zero_grad()
         loss.backward()

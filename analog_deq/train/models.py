@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from analog_deq.draws import Stream, generator
 from analog_deq.equilibrium.network_noise import network_covariance
@@ -39,10 +39,10 @@ class Model(Protocol):
 
     max_slope: float
 
-    def states(self, network: Network, x: Tensor, step: int) -> States: ...
+    def __call__(self, network: Network, x: Tensor, step: int) -> States: ...
 
 
-class IdealModel:
+class IdealModel(nn.Module):
     """tanh units, exact weights; with ``weight_noise`` and ``read_noise`` the usual noise-injection training.
 
     Weight noise has a standard deviation of ``weight_noise`` times the largest weight, pre-activation noise
@@ -50,11 +50,12 @@ class IdealModel:
     """
 
     def __init__(self, seed: int, weight_noise: float = 0.0, read_noise: float = 0.0) -> None:
+        super().__init__()
         self.max_slope = 1.0
         self.act: Activation = Tanh()
         self.seed, self.weight_noise, self.read_noise = seed, weight_noise, read_noise
 
-    def states(self, network: Network, x: Tensor, step: int) -> States:
+    def forward(self, network: Network, x: Tensor, step: int) -> States:
         """Equilibrium of ``z = tanh(W z + W_x x + b)``."""
         rng = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         w: Tensor = network.w_state()
@@ -73,20 +74,21 @@ class IdealModel:
         return scale * torch.randn(w.shape, generator=rng, dtype=w.dtype)
 
 
-class ProxyModel:
+class ProxyModel(nn.Module):
     """The fitted circuit: quantised conductances, measured activation, wires, one mismatch draw a batch, read noise.
 
     The array's map is exact where it was last tied (every ``tie_every`` steps) and first-order in between.
     """
 
     def __init__(self, design: DesignSpec, proxy: ProxyParameters, *, tie_every: int = 25) -> None:
+        super().__init__()
         self.design, self.proxy, self.tie_every = design, proxy, tie_every
         self.nominal = TableActivation.nominal(proxy.activation)
         self.max_slope = float(self.nominal.max_slope)
         self.mapping = ConductanceMapping.of(design.neuron, design.crossbar)
         self.map = TiedMap(design, proxy)
 
-    def states(self, network: Network, x: Tensor, step: int) -> States:
+    def forward(self, network: Network, x: Tensor, step: int) -> States:
         """Noisy, quantised reading of the equilibrium on one drawn die."""
         design, training = self.design, self.design.training
         g_pos, g_neg = self.mapping.program(network.weights())

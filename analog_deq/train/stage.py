@@ -74,7 +74,7 @@ def _ideal_baselines(
     digital_model = IdealModel(design.seed)
     digital, _ = train_network(design, task, digital_model, label="digital", progress=progress)
     with torch.no_grad():
-        z = digital_model.states(digital, task.x_test, 0).z
+        z = digital_model(digital, task.x_test, 0).z
         correct = int((digital.logits(z).argmax(-1) == task.y_test).sum())
     noisy_model = IdealModel(design.seed, WEIGHT_NOISE, READ_NOISE)
     noisy, _ = train_network(design, task, noisy_model, label="noise injection", progress=progress)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from analog_deq.errors import SpecError
 from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.netlists.neuron import NeuronCells
 from analog_deq.records import Deck
@@ -15,7 +18,7 @@ from analog_deq.train.checkpoint import Checkpoint
 from analog_deq.train.deployed import DeployedNetwork
 from analog_deq.train.tasks.digits import Task
 from analog_deq.verify.campaign import VerifyResult
-from analog_deq.verify.dies import draw_die
+from analog_deq.verify.dies import DieResult, draw_die
 from analog_deq.verify.dynamics import round_decade
 from analog_deq.verify.lower import LoweredNetwork
 from analog_deq.verify.signoff import Measurement
@@ -42,7 +45,12 @@ class Replay:
         return nominal if die is None else replace(draw_die(nominal, die), trim_a=trim_a)
 
     def deck(self, kind: str, image: int, die: int | None = None, trim_a: np.ndarray | None = None) -> Deck:
-        """Deck of one test image: ``equilibrium``, ``transient`` (from rest) or ``noise``."""
+        """Deck of one test image: ``equilibrium``, ``transient`` (nominal, from rest) or ``noise``.
+
+        SpecError for the transient of a die: its rest state hangs on offsets only its own op-amps know.
+        """
+        if kind == "transient" and die is not None:
+            raise SpecError("--analysis transient: only of the nominal circuit; use equilibrium or noise for a die")
         model = DeployedNetwork.nominal(self.design, self.proxy, self.checkpoint.g_pos, self.checkpoint.g_neg)
         x = model.inputs(self.task.x_test[image : image + 1]).numpy()
         network = self.network(die, trim_a)
@@ -61,6 +69,27 @@ def write_deck(deck: Deck, path: Path) -> None:
     path.write_text(deck.text)
     for name, content in deck.files:
         (path.parent / name).write_text(content)
+
+
+def write_trims(dies: Sequence[DieResult], path: Path) -> None:
+    """CSV of the trim currents: one row a die, columns ``die``, ``i0_a`` .. in amperes, full precision."""
+    frame = pd.DataFrame([r.trim_a for r in dies]).rename(columns=lambda k: f"i{k}_a")
+    frame.insert(0, "die", [r.die for r in dies])
+    frame.to_csv(path, index=False)
+
+
+def read_trim(path: Path, die: int, states: int) -> np.ndarray:
+    """Trim currents (N,) of one die from a file of :func:`write_trims`; SpecError when it does not hold them."""
+    try:
+        frame = pd.read_csv(path).set_index("die")
+        values = frame.loc[die].to_numpy(dtype=float)
+    except (OSError, ValueError, KeyError) as error:
+        raise SpecError(
+            f"{path}: holds no trim currents of die {die} ({error!r}); give trims.csv of a verify run"
+        ) from error
+    if values.shape != (states,) or not np.isfinite(values).all():
+        raise SpecError(f"{path}: die {die} has {values.size} trim currents; {states} finite ones are needed")
+    return values
 
 
 def attach_decks(

@@ -136,7 +136,7 @@ def test_the_proxy_model_trains_its_feedback_and_input_weights():
     d = digits(mismatch_draws=False, read_noise=False)
     model = ProxyModel(d, proxy())
     network = Network(d, torch.Generator().manual_seed(0), max_slope=model.max_slope)
-    seen = model.states(network, load_task(d).x_train[:16], 0)
+    seen = model(network, load_task(d).x_train[:16], 0)
     network.logits(seen.z).square().sum().backward()
     for name in ("t", "w_input", "bias", "readout"):
         gradient = network.get_parameter(name).grad
@@ -149,7 +149,7 @@ def test_draws_and_noise_differ_from_step_to_step():
     model = ProxyModel(d, proxy())
     network = Network(d, torch.Generator().manual_seed(0), max_slope=model.max_slope)
     x = load_task(d).x_train[:16]
-    first, again, other = (model.states(network, x, step).z for step in (0, 0, 1))
+    first, again, other = (model(network, x, step).z for step in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -159,11 +159,11 @@ def test_leaving_the_calibrated_range_is_penalised():
     model = ProxyModel(d, proxy())
     network = Network(d, torch.Generator().manual_seed(0), max_slope=model.max_slope)
     x = load_task(d).x_train[:16]
-    assert float(model.states(network, x, 0).penalty.detach()) == 0.0
+    assert float(model(network, x, 0).penalty.detach()) == 0.0
     with torch.no_grad():
         network.bias.fill_(1.2)
         network.w_input.fill_(0.2)
-    assert float(model.states(network, x, 0).penalty.detach()) > 0.0
+    assert float(model(network, x, 0).penalty.detach()) > 0.0
 
 
 # --- deployment -----------------------------------------------------------------------------------------------------
