@@ -49,7 +49,7 @@ def column_currents(
 
 
 def test_signs_rows_and_columns_on_an_asymmetric_array(simulator, tmp_path):
-    """Input 1: +40 uS into column 0, -20 uS into column 1. State 0: -30 uS into column 1 only. Bias: +5 uS into column 0."""
+    """Input 1: +40 uS into column 0, -20 uS into column 1. State 0: -30 uS into column 1. Bias: +5 uS into column 0."""
     g_pos, g_neg = np.full((5, 2), 1e-6), np.full((5, 2), 1e-6)  # logical rows: x0 x1 bias z0 z1
     g_pos[1, 0] += 40e-6
     g_neg[1, 1] += 20e-6

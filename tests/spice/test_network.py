@@ -1,0 +1,222 @@
+"""The whole network in ngspice: reduced deck against flat deck, and the calibrated proxy against both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import design, plan
+
+from analog_deq.calibration.campaign import run_campaign
+from analog_deq.calibration.measurement import Bench
+from analog_deq.calibration.mismatch import neuron_sigmas
+from analog_deq.draws import Stream, deviations, generator
+from analog_deq.equilibrium.solve import equilibrium
+from analog_deq.errors import NetlistError
+from analog_deq.fit.fit import fit_proxy
+from analog_deq.fit.parameters import ProxyParameters
+from analog_deq.netlists.crossbar import CrossbarParameters
+from analog_deq.netlists.deck import build_deck
+from analog_deq.netlists.network import NetworkParameters, flat_network, port_names, reduced_network, saved_vectors
+from analog_deq.netlists.neuron import NeuronCells, load_cells
+from analog_deq.provenance import Provenance
+from analog_deq.proxy.activation import TableActivation
+from analog_deq.proxy.approximate import TiedMap
+from analog_deq.proxy.mapping import ConductanceMapping
+from analog_deq.records import Op
+from analog_deq.reduction import mesh, reduce_array
+from analog_deq.spec import Cells, DesignSpec
+from analog_deq.spice.runner import run_deck
+from analog_deq.spice.simulator import Simulator
+from analog_deq.tables import COLUMNS, SCHEMA, CalibrationTable
+from analog_deq.train.deployed import DeployedNetwork
+from analog_deq.train.network import Network
+from analog_deq.verify.lower import LoweredNetwork, MeasuredStates
+
+pytestmark = pytest.mark.spice
+
+STATES, INPUTS = 4, 3
+FULL_SCALE = 1.0
+TIGHT: dict[str, float | str | bool] = {
+    "reltol": 1e-9, "abstol": 1e-14, "vntol": 1e-10, "gmin": 1e-15, "method": "gear",
+}  # fmt: skip
+
+
+def cells() -> NeuronCells:
+    return load_cells(Cells())
+
+
+def programmed(d: DesignSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Conductances of a random class-A network whose inputs drive every state well into its curve."""
+    network = Network(d, torch.Generator().manual_seed(3), max_slope=1.0)
+    with torch.no_grad():
+        network.t.mul_(4.0)
+        network.w_input.mul_(2.0)
+        network.bias.mul_(6.0)
+        g_pos, g_neg = ConductanceMapping.of(d.neuron, d.crossbar).program(network.weights())
+    return g_pos.numpy(), g_neg.numpy()
+
+
+def images(count: int = 3) -> np.ndarray:
+    """DAC outputs on the codes of an 8-bit converter."""
+    return np.round(np.random.default_rng(8).uniform(0, 1, (count, INPUTS)) * 127) / 127
+
+
+def drawn_die(d: DesignSpec) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
+    """Deviations of every neuron and the relative errors of every conductance, (2, rows, states)."""
+    rng = generator(d.seed, Stream.VERIFY_DIE, 0)
+    neurons = deviations(rng, neuron_sigmas(cells(), d.mismatch), STATES)
+    return neurons, 0.02 * rng.standard_normal((2, INPUTS + 1 + STATES, STATES))
+
+
+def lowered(d: DesignSpec, simulator: Simulator, *, mismatch: bool = False, r_out: float = 10.0) -> LoweredNetwork:
+    g_pos, g_neg = programmed(d)
+    neurons: Mapping[str, np.ndarray] = {}
+    if mismatch:
+        neurons, errors = drawn_die(d)
+        g_pos, g_neg = g_pos * (1 + errors[0]), g_neg * (1 + errors[1])
+    return LoweredNetwork(d, cells(), g_pos, g_neg, simulator.klu, r_out, neurons)
+
+
+def solved(
+    net: LoweredNetwork, x: np.ndarray, simulator: Simulator, folder: Path, *, flat: bool, reltol: float = 1e-9
+) -> MeasuredStates:
+    deck = net.equilibria(x, flat=flat, reltol=reltol)
+    return net.read_states(run_deck(deck, simulator=simulator, folder=folder, timeout_s=60.0).plots[0], flat=flat)
+
+
+# --- reduced against flat -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mismatch", [False, True], ids=["nominal", "die"])
+@pytest.mark.parametrize("r_line", [0.0, 2.0])
+def test_the_reduced_deck_equals_the_flat_deck(simulator, tmp_path, r_line, mismatch):
+    d = design(STATES, INPUTS, crossbar={"r_line_ohm": r_line})
+    net = lowered(d, simulator, mismatch=mismatch)
+    flat = solved(net, images(), simulator, tmp_path, flat=True)
+    reduced = solved(net, images(), simulator, tmp_path, flat=False)
+    assert flat.z.shape == (3, STATES)
+    assert np.abs(reduced.z - flat.z).max() <= 1e-6 * FULL_SCALE
+    assert np.abs(reduced.ports_v - flat.ports_v).max() <= 1e-6 * d.neuron.z_unit_v
+    assert np.abs(reduced.v - flat.v).max() <= 1e-6 * d.neuron.v_unit_v * 10
+    assert reduced.supply_w == pytest.approx(flat.supply_w, rel=1e-5)
+    assert np.abs(flat.z).max() > 0.3  # the states do something
+    assert np.abs(flat.z[0] - flat.z[1]).max() > 1e-2  # and the images differ
+
+
+@pytest.mark.parametrize("mismatch", [False, True], ids=["nominal", "die"])
+def test_the_full_mesh_is_the_array(simulator, tmp_path, mismatch):
+    """The netlist generators alone, every port coupling kept: one image by .op, its flat twin beside it."""
+    d = design(STATES, INPUTS)
+    g_pos, g_neg = programmed(d)
+    neurons: Mapping[str, np.ndarray] = {}
+    if mismatch:
+        neurons, errors = drawn_die(d)
+        g_pos, g_neg = g_pos * (1 + errors[0]), g_neg * (1 + errors[1])
+    array = CrossbarParameters(g_pos, g_neg, 2.0, 10.0)
+    trim = np.array([1e-6, -2e-6, 0.5e-6, 0.0])
+    parameters = NetworkParameters(d.neuron, d.operating, cells(), array, neurons, trim)
+    volts = np.stack([[*images(1)[0], 1.0], [*-images(1)[0], -1.0]], axis=1).ravel() * d.neuron.z_unit_v
+    admittance = reduce_array(g_pos, g_neg, r_line_ohm=2.0, r_dac_ohm=10.0)
+    amps = -admittance.y_sources @ volts
+    ports = {}
+    for form, lines in (
+        ("flat", flat_network(parameters, volts)),
+        ("mesh", reduced_network(parameters, mesh(admittance.y_ports), amps)),
+    ):
+        deck = build_deck(form, lines, [Op()], save=saved_vectors(STATES), options=TIGHT, files=cells().files)
+        plot = run_deck(deck, simulator=simulator, folder=tmp_path, timeout_s=60.0).plots[0]
+        ports[form] = np.real(plot.columns([f"v({p})" for p in port_names(STATES)])[0])
+    assert np.abs(ports["mesh"] - ports["flat"]).max() <= 1e-6 * d.neuron.z_unit_v
+
+
+def test_an_image_alone_equals_the_image_in_a_sweep(simulator, tmp_path):
+    net = lowered(design(STATES, INPUTS), simulator)
+    sweep = solved(net, images(), simulator, tmp_path, flat=False)
+    for k in range(3):
+        alone = solved(net, images()[k : k + 1], simulator, tmp_path, flat=False)
+        assert np.abs(alone.z[0] - sweep.z[k]).max() <= 1e-7
+
+
+def test_inputs_of_the_wrong_length_are_refused():
+    d = design(STATES, INPUTS)
+    parameters = NetworkParameters(d.neuron, d.operating, cells(), CrossbarParameters(*programmed(d), 2.0, 10.0))
+    with pytest.raises(NetlistError, match="7 DAC voltages for 8 DAC lines"):
+        flat_network(parameters, np.zeros(7))
+    with pytest.raises(NetlistError, match="5 port currents for 12 ports"):
+        reduced_network(parameters, [], np.zeros(5))
+    with pytest.raises(NetlistError, match="one value a neuron"):
+        NetworkParameters(d.neuron, d.operating, cells(), parameters.crossbar, {"r_feedback": np.zeros(3)})
+
+
+# --- the proxy ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def calibrated(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> ProxyParameters:
+    """A proxy measured and fitted on the spot from a small plan."""
+    d, small = design(STATES, INPUTS), plan()
+    root = tmp_path_factory.mktemp("calibration")
+    result = run_campaign(Bench(d, small, cells()), simulator=simulator, root=root, jobs=2, timeout_s=60.0)
+    assert result.failed == 0
+    tables = {
+        name: CalibrationTable(
+            name,
+            rows,
+            Provenance(schema_name=SCHEMA, schema_version=1, ngspice_version=simulator.version, units=COLUMNS[name]),
+        )
+        for name, rows in result.tables.items()
+    }
+    return fit_proxy(tables, d, small.tolerances, {}, {})
+
+
+def test_the_fitted_proxy_knows_its_cells(calibrated):
+    """What the shipped cells' contracts say, recovered from terminals only."""
+    assert calibrated.driver.values["r_out_ohm"] == pytest.approx(10.0, rel=1e-4)
+    assert 1 / calibrated.integrator.values["inverse_a0"] == pytest.approx(1e4, rel=0.01)
+    assert calibrated.noise.values["en_v_per_rthz"] == pytest.approx(5e-9, rel=0.01)
+    assert calibrated.crossbar.goodness.held_out < 1e-6
+    assert calibrated.activation.goodness.held_out < 1e-4
+
+
+@pytest.mark.parametrize("r_line", [0.0, 2.0])
+def test_the_network_settles_where_the_proxy_says(simulator, tmp_path, calibrated, r_line):
+    d = design(STATES, INPUTS, crossbar={"r_line_ohm": r_line})
+    net = DeployedNetwork.nominal(d, calibrated, *programmed(d))
+    x = images(8)
+    proxy = net.solve(torch.as_tensor(x)).reading.numpy()
+    circuit = solved(lowered(d, simulator), x, simulator, tmp_path, flat=False).z
+    assert np.sqrt(np.mean((proxy - circuit) ** 2)) < 5e-4 * FULL_SCALE
+    assert np.abs(proxy - circuit).max() < 1.5e-3 * FULL_SCALE
+
+
+def test_the_implicit_gradient_is_that_of_the_circuit(simulator, tmp_path, calibrated):
+    """d reading / d g_pos[bias, j] of every neuron j: the proxy's adjoint against two ngspice equilibria (flat)."""
+    d = design(STATES, INPUTS)
+    g_pos, g_neg = programmed(d)
+    g_pos[INPUTS] += 5e-6  # room for a step to either side
+    x = images(1)
+    leaf, other = torch.as_tensor(g_pos).clone().requires_grad_(), torch.as_tensor(g_neg)
+    tied = TiedMap(d, calibrated)
+    tied.tie(leaf.detach(), other)
+    effective = tied(leaf, other)
+    u = torch.as_tensor(x) @ effective.w_input.T + effective.bias
+    z, _ = equilibrium(effective.w_state, u, TableActivation.nominal(calibrated.activation), tol=1e-12)
+    reading = z @ tied.r_state.T
+    for j in range(STATES):
+        step = 1e-6
+        ends = []
+        for sign in (1, -1):
+            moved = g_pos.copy()
+            moved[INPUTS, j] += sign * step
+            net = LoweredNetwork(d, cells(), moved, g_neg, simulator.klu, 10.0)
+            ends.append(solved(net, x, simulator, tmp_path, flat=True).z[0])
+        measured = (ends[0] - ends[1]) / (2 * step)
+        implicit = np.array(
+            [float(torch.autograd.grad(reading[0, k], leaf, retain_graph=True)[0][INPUTS, j]) for k in range(STATES)]
+        )
+        assert np.linalg.norm(implicit - measured) < 0.01 * np.linalg.norm(measured)
+        assert abs(measured[j]) > 1e3  # units of z per siemens: 1 uS of bias moves its own state by more than 1e-3
