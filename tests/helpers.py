@@ -32,7 +32,7 @@ P0, P_DRIVE, P_LOAD = 6e-4, 1e-4, 0.9
 SIGMA_VOS, SIGMA_R, SIGMA_TAU, SIGMA_G = 1e-3, 5e-3, 7e-3, 0.02
 SAT, CURVE = 0.98, 1.15
 LOADS = (0.02e-3, 0.2e-3, 0.5e-3, 1.0e-3, 1.5e-3, 2.5e-3, 4.0e-3)
-R_LINES = (0.0, 2.0)
+R_LINES = (0.0, 2.0, 20.0)
 
 
 def design(states: int = 4, inputs: int = 3, classes: int = 2, **changes: Any) -> DesignSpec:

@@ -107,6 +107,15 @@ def test_a_load_outside_the_calibration_is_refused():
         effective_map(d, proxy(), heavy, heavy)
 
 
+def test_wires_and_driver_loads_outside_the_calibration_are_refused():
+    g_pos, g_neg = conductances(ROWS, STATES, seed=1)
+    with pytest.raises(OutOfDomainError, match=r"r_line_ohm spans \[21, 21\], .* by 1;"):
+        effective_map(design(STATES, INPUTS, crossbar={"r_line_ohm": 21.0}), proxy(), g_pos, g_neg)
+    g_pos[-1] = 0.6e-3  # one row, so that its driver sees 2.4 mS and each column a fraction of that
+    with pytest.raises(OutOfDomainError, match=r"driver_load_siemens spans .* by 0\.000"):
+        effective_map(design(STATES, INPUTS, crossbar={"r_line_ohm": 0.0}), proxy(), g_pos, g_neg)
+
+
 def test_dac_lines_come_in_pairs():
     pattern = source_pattern(2)
     assert pattern.shape == (6, 3)

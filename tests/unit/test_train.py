@@ -79,7 +79,7 @@ def test_the_split_is_disjoint_complete_and_keyed_by_the_seed():
 
 
 def test_a_design_of_other_sizes_cannot_have_the_digits():
-    with pytest.raises(SpecError, match=r"sizes\.inputs = 3, sizes\.classes = 2: .* 64 and 10"):
+    with pytest.raises(SpecError, match=r"sizes\.inputs = 3, sizes\.classes = 2: .* 64 inputs and 10 classes"):
         load_task(design())
 
 
