@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -276,8 +276,13 @@ def validate(model: type[Model], content: dict[str, Any], path: Path) -> Model:
 
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location:
-        field = model.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+        if isinstance(part, int):
+            continue  # an item of a list; its model was entered with the list's name
+        field = model.model_fields.get(part)
+        inner = None if field is None else field.annotation
+        if get_origin(inner) is tuple:
+            inner = get_args(inner)[0]
+        if not isinstance(inner, type) or not issubclass(inner, BaseModel):
             return []
-        model = field.annotation
+        model = inner
     return [f.alias or name for name, f in model.model_fields.items()]

@@ -48,16 +48,24 @@ class NeuronCells:
         }
 
 
-def load_cells(cells: Cells, overrides: Mapping[str, str] | None = None) -> NeuronCells:
-    """Cells named by a design, each role replaceable by ``overrides`` (role -> name or path of a cell.toml)."""
+def load_cells(cells: Cells, overrides: Mapping[str, str] | None = None, source: str = "cells") -> NeuronCells:
+    """Cells named by a design, each role replaceable by ``overrides`` (role -> name or path of a cell.toml).
+
+    ``source`` says in messages where the names were written.
+    """
     names = {**cells.model_dump(), **(overrides or {})}
     loaded = {}
     for role, name in names.items():
         if role not in Cells.model_fields:
             raise SpecError(f"--cell {role}={name}: no such role; roles are {', '.join(Cells.model_fields)}")
-        cell = load_cell(name)
+        try:
+            cell = load_cell(name)
+        except SpecError as error:
+            raise SpecError(f"{source}.{role}: {error}") from error
         if cell.role != role:
-            raise SpecError(f"cells.{role} = {name!r}: that cell's role is {cell.role!r}; name a cell of role {role!r}")
+            raise SpecError(
+                f"{source}.{role} = {name!r}: that cell's role is {cell.role!r}; name a cell of role {role!r}"
+            )
         loaded[role] = cell
     return NeuronCells(**loaded)
 

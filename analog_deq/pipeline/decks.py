@@ -13,11 +13,9 @@ from analog_deq.calibration.transfer import Transfer
 from analog_deq.errors import SimulatorNotFoundError, SpecError
 from analog_deq.netlists.crossbar import CrossbarParameters, flat_lines, terminal
 from analog_deq.netlists.deck import build_deck
-from analog_deq.pipeline.inputs import Inputs, StageResult, load_inputs, matching_proxy
+from analog_deq.pipeline.inputs import Inputs, StageResult, load_inputs, matching_checkpoint, matching_proxy
 from analog_deq.records import Deck, Op
 from analog_deq.spice.simulator import find_simulator
-from analog_deq.train.checkpoint import read_checkpoint
-from analog_deq.train.tasks import load_task
 from analog_deq.verify.replay import Replay, read_trim, write_deck
 
 BENCHES: dict[str, AbstractMeasurement] = {
@@ -76,7 +74,7 @@ def _crossbar(inputs: Inputs, checkpoint: Path | None) -> Deck:
     bench = Bench(inputs.design, inputs.plan, inputs.cells)
     if checkpoint is None:
         return CrossbarCurrents().decks(bench, [inputs.design.crossbar.r_line_ohm])[0]
-    net = read_checkpoint(checkpoint)
+    net = matching_checkpoint(checkpoint, inputs)
     array = inputs.design.crossbar
     parameters = CrossbarParameters(net.g_pos, net.g_neg, array.r_line_ohm, array.r_dac_ohm)
     rows = 2 * net.g_pos.shape[0]
@@ -107,7 +105,7 @@ def _network(
     if checkpoint is None or proxy is None:
         missing = "--checkpoint" if checkpoint is None else "--proxy"
         raise SpecError(f"{missing}: missing; the network's deck needs the trained conductances and their proxy")
-    task = load_task(inputs.design)
+    task = inputs.task()
     image = 0 if image is None else image
     if image >= len(task.y_test):
         raise SpecError(f"--image {image}: there are {len(task.y_test)} test images, 0 to {len(task.y_test) - 1}")
@@ -115,9 +113,8 @@ def _network(
         klu = find_simulator().klu
     except SimulatorNotFoundError:
         klu = False  # a deck can be written without a simulator; without the option every ngspice can run it
-    replay = Replay(
-        inputs.design, matching_proxy(proxy, inputs), read_checkpoint(checkpoint), inputs.cells, task, klu, flat
-    )
+    parameters, net = matching_proxy(proxy, inputs), matching_checkpoint(checkpoint, inputs, proxy)
+    replay = Replay(inputs.design, parameters, net, inputs.cells, task, klu, flat)
     if trims is not None and die is None:
         raise SpecError("--trims: belongs to a die; give --die too")
     trim = None if trims is None or die is None else read_trim(trims, die, inputs.design.sizes.states)

@@ -12,10 +12,14 @@ from typing import Any
 from analog_deq.errors import SchemaError, SpecError
 from analog_deq.fit.parameters import ProxyParameters, read_proxy
 from analog_deq.netlists.neuron import NeuronCells, load_cells
+from analog_deq.provenance import file_sha256
 from analog_deq.records import Progress
 from analog_deq.resources import shipped
 from analog_deq.runs import StageFolder, hash_inputs
 from analog_deq.spec import CalibrationPlan, Cells, DesignSpec, read_design, read_plan, read_toml
+from analog_deq.train.checkpoint import Checkpoint, read_checkpoint
+from analog_deq.train.tasks import load_task
+from analog_deq.train.tasks.digits import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,19 @@ class StageResult:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """A design with its plan and cells, loaded and checked."""
+    """A design with its plan and cells, loaded and checked, and the file the design came from."""
 
     design: DesignSpec
     plan: CalibrationPlan
     cells: NeuronCells
+    path: Path
+
+    def task(self) -> Task:
+        """Data of the design's task; SpecError, naming the file, when the design does not fit them."""
+        try:
+            return load_task(self.design)
+        except SpecError as error:
+            raise SpecError(f"{self.path}: {error}") from error
 
     def cell_hashes(self) -> dict[str, str]:
         """sha256 of each role's cell."""
@@ -82,7 +94,8 @@ def load_inputs(source: Path, overrides: Mapping[str, str]) -> Inputs:
     design = design.model_copy(update={"cells": Cells(**named)})
     if plan is None:
         plan = read_plan(_find(design.plan, design_path.parent, "calibration/plans", "plan", design_path))
-    return Inputs(design, plan, load_cells(design.cells))
+    place = f"{design_path} or --cell: cells" if overrides else f"{design_path}: cells"
+    return Inputs(design, plan, load_cells(design.cells, source=place), design_path)
 
 
 def _find(name: str, folder: Path, kind: str, key: str, source: Path) -> Path:
@@ -102,6 +115,28 @@ def matching_proxy(path: Path, inputs: Inputs) -> ProxyParameters:
     proxy = read_proxy(path)
     require_hardware(proxy.provenance.inputs.get("hardware"), inputs, path)
     return proxy
+
+
+def train_sha256(inputs: Inputs) -> str:
+    """Hash of everything in a design that training depends on."""
+    design = inputs.design.model_dump(mode="json", exclude={"verify", "plan", "cells"})
+    return hash_inputs({"design": design, "hardware": inputs.hardware_sha256()})
+
+
+def matching_checkpoint(path: Path, inputs: Inputs, proxy: Path | None = None) -> Checkpoint:
+    """The network in a file; SchemaError when it was trained for another design, or through another ``proxy``.
+
+    With another seed or test fraction its training images would be among the test images.
+    """
+    checkpoint = read_checkpoint(path)
+    if checkpoint.design_sha256 != train_sha256(inputs):
+        raise SchemaError(
+            f"{path}: trained for another design than {inputs.design.name!r} as it stands now (sizes, seed, training, "
+            "hardware); give the design it was trained for, or train again"
+        )
+    if proxy is not None and checkpoint.proxy_sha256 != file_sha256(proxy):
+        raise SchemaError(f"{path}: trained through another proxy than {proxy}; give that proxy, or train again")
+    return checkpoint
 
 
 def require_hardware(found: str | None, inputs: Inputs, path: Path) -> None:

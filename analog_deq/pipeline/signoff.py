@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from analog_deq.errors import SchemaError
-from analog_deq.pipeline.inputs import Inputs, StageResult, build_or_reuse, copy_out, load_inputs, matching_proxy
+from analog_deq.pipeline.inputs import (
+    Inputs,
+    StageResult,
+    build_or_reuse,
+    copy_out,
+    load_inputs,
+    matching_checkpoint,
+    matching_proxy,
+)
 from analog_deq.provenance import file_sha256, package_version
 from analog_deq.records import OK, Progress
 from analog_deq.resources import shipped
 from analog_deq.runs import open_stage
 from analog_deq.spice.simulator import find_simulator
 from analog_deq.tables import CalibrationTable, read_table
-from analog_deq.train.checkpoint import Checkpoint, read_checkpoint
-from analog_deq.train.tasks import load_task
+from analog_deq.train.checkpoint import Checkpoint
 from analog_deq.verify.campaign import VerifyResult, verify_network
 from analog_deq.verify.illustrate import figures
 from analog_deq.verify.limits import read_limits
@@ -65,13 +72,10 @@ def verify_inputs(
     """:func:`verify` of loaded inputs; ``tables`` adds the transfer curve to the report."""
     if dies is not None:
         verify_spec = inputs.design.verify.model_copy(update={"dies": dies})
-        inputs = Inputs(inputs.design.model_copy(update={"verify": verify_spec}), inputs.plan, inputs.cells)
+        inputs = replace(inputs, design=inputs.design.model_copy(update={"verify": verify_spec}))
     proxy = matching_proxy(proxy_path, inputs)
-    checkpoint = read_checkpoint(checkpoint_path)
-    if checkpoint.proxy_sha256 != file_sha256(proxy_path):
-        raise SchemaError(
-            f"{checkpoint_path}: trained through another proxy than {proxy_path}; give that proxy, or train again"
-        )
+    checkpoint = matching_checkpoint(checkpoint_path, inputs, proxy_path)
+    task = inputs.task()
     limits_path = limits_path or shipped("data/limits") / "default.toml"
     limits = read_limits(limits_path)
     simulator = find_simulator()
@@ -84,7 +88,6 @@ def verify_inputs(
     folder = open_stage(runs, "verify", key)
 
     def make(work: Path) -> None:
-        task = load_task(inputs.design)
         bed = Bed(simulator, runs, jobs, timeout_s)
         result = verify_network(
             inputs.design, proxy, inputs.plan, checkpoint, inputs.cells, task, bed, progress, flat=flat

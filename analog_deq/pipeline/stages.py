@@ -21,6 +21,7 @@ from analog_deq.pipeline.inputs import (
     load_inputs,
     matching_proxy,
     require_hardware,
+    train_sha256,
 )
 from analog_deq.pipeline.signoff import verify_inputs
 from analog_deq.provenance import Provenance, file_sha256, package_version
@@ -31,7 +32,7 @@ from analog_deq.spice.simulator import find_simulator
 from analog_deq.tables import COLUMNS, SCHEMA, CalibrationTable, read_table, write_table
 from analog_deq.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from analog_deq.train.stage import OURS, train_stage
-from analog_deq.train.tasks import load_task
+from analog_deq.verify.limits import read_limits
 
 TIMEOUT_S = 300.0
 NO_CELLS: Mapping[str, str] = {}
@@ -127,16 +128,11 @@ def train(
     return _train(load_inputs(design, NO_CELLS), proxy, runs, out, baselines, progress)
 
 
-def train_sha256(inputs: Inputs) -> str:
-    """Hash of everything in a design that training depends on."""
-    design = inputs.design.model_dump(mode="json", exclude={"verify", "plan", "cells"})
-    return hash_inputs({"design": design, "hardware": inputs.hardware_sha256()})
-
-
 def _train(
     inputs: Inputs, proxy_path: Path, runs: Path, out: Path | None, baselines: bool, progress: Progress
 ) -> StageResult:
     proxy, proxy_sha = matching_proxy(proxy_path, inputs), file_sha256(proxy_path)
+    task = inputs.task()
     key = {"train": train_sha256(inputs), "proxy": proxy_sha, "baselines": baselines, "package": package_version()}
     folder = open_stage(runs, "train", key)
 
@@ -144,9 +140,7 @@ def _train(
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # matrices of tens of rows: more threads only wait for each other
         try:
-            trained = train_stage(
-                inputs.design, proxy, load_task(inputs.design), baselines=baselines, progress=progress
-            )
+            trained = train_stage(inputs.design, proxy, task, baselines=baselines, progress=progress)
         finally:
             torch.set_num_threads(threads)
         checkpoint = Checkpoint(
@@ -184,6 +178,10 @@ def run(
 ) -> list[StageResult]:
     """All four stages; each is reused when a finished one of the same inputs is in ``runs``."""
     inputs = load_inputs(design, cells)
+    # what the later stages would refuse is refused now, before minutes of simulation and before anything is written
+    inputs.task()
+    if limits is not None:
+        read_limits(limits)
     results = [_calibrate(inputs, runs, None, jobs, TIMEOUT_S, progress)]
     results.append(_fit(inputs, results[-1].outputs["tables"], runs, None, progress))
     proxy = results[-1].outputs["proxy"]

@@ -80,4 +80,5 @@ class TableActivation:
 
 def numpy_activation(table: Table, h: np.ndarray) -> np.ndarray:
     """Nominal z of ``h`` as NumPy arrays."""
-    return np.asarray(TableActivation.nominal(table).value(torch.as_tensor(h, dtype=torch.float64)).numpy())
+    copied = torch.as_tensor(np.array(h, dtype=np.float64))  # torch warns of the read-only arrays pandas hands out
+    return np.asarray(TableActivation.nominal(table).value(copied).numpy())

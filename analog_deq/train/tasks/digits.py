@@ -31,7 +31,7 @@ class Task:
 def load_digits_task(design: DesignSpec) -> Task:
     """Train and test split of the digits; the test images are never seen by training or trimming.
 
-    SpecError when the design's sizes are not 64 inputs and 10 classes.
+    SpecError when the design's sizes are not 64 inputs and 10 classes, or it verifies more than there is.
     """
     if (design.sizes.inputs, design.sizes.classes) != (64, 10):
         raise SpecError(
@@ -41,6 +41,13 @@ def load_digits_task(design: DesignSpec) -> Task:
     data = load_digits()
     order = generator(design.seed, Stream.SPLIT).permutation(len(data.target))
     test_count = round(design.training.test_fraction * len(order))
+    for key, value, most, what in (
+        ("images_per_die", design.verify.images_per_die, test_count, "test images"),
+        ("trim_images", design.verify.trim_images, len(order) - test_count, "training images"),
+        ("noise_nodes", design.verify.noise_nodes, design.sizes.states, "state nodes"),
+    ):
+        if value > most:
+            raise SpecError(f"verify.{key} = {value}: the design has only {most} {what}; lower it")
     test, train = order[:test_count], order[test_count:]
     x = torch.as_tensor(data.data / FULL_SCALE, dtype=torch.float64)
     y = torch.as_tensor(data.target, dtype=torch.long)
