@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from analog_deq.netlists.neuron import NeuronCells, load_cells
 from analog_deq.provenance import Provenance
 from analog_deq.proxy.activation import TableActivation
 from analog_deq.proxy.approximate import TiedMap
+from analog_deq.proxy.array import effective_map
 from analog_deq.proxy.mapping import ConductanceMapping
 from analog_deq.records import Op
 from analog_deq.reduction import mesh, reduce_array
@@ -191,6 +193,22 @@ def test_the_network_settles_where_the_proxy_says(simulator, tmp_path, calibrate
     circuit = solved(lowered(d, simulator), x, simulator, tmp_path, flat=False).z
     assert np.sqrt(np.mean((proxy - circuit) ** 2)) < 5e-4 * FULL_SCALE
     assert np.abs(proxy - circuit).max() < 1.5e-3 * FULL_SCALE
+
+
+def test_trim_and_offset_move_the_circuit_as_they_move_the_proxy(simulator, tmp_path, calibrated):
+    """Sign and size: a trim current into each summing node and an op-amp offset, each unlike its neighbours."""
+    d, x = design(STATES, INPUTS), images(2)
+    g_pos, g_neg = programmed(d)
+    trim, vos = np.array([2e-6, -3e-6, 1e-6, 0.5e-6]), np.array([0.5e-3, 1e-3, -1e-3, 0.2e-3])
+    nominal = DeployedNetwork.nominal(d, calibrated, g_pos, g_neg)
+    moved = dataclasses.replace(nominal, map=effective_map(d, calibrated, g_pos, g_neg, trim_a=trim, vos_v=vos))
+    proxy = moved.solve(torch.as_tensor(x)).reading.numpy()
+    die = LoweredNetwork(d, cells(), g_pos, g_neg, simulator.klu, 10.0, {"opamp.vos": vos}, trim)
+    for flat in (False, True):
+        circuit = solved(die, x, simulator, tmp_path, flat=flat).z
+        assert np.abs(proxy - circuit).max() < 1.5e-3 * FULL_SCALE
+    still = nominal.solve(torch.as_tensor(x)).reading.numpy()
+    assert np.abs(proxy - still).max() > 0.03 * FULL_SCALE
 
 
 def test_the_implicit_gradient_is_that_of_the_circuit(simulator, tmp_path, calibrated):
