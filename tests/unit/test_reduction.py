@@ -51,11 +51,12 @@ def test_every_block_equals_the_dense_nodal_solve(size, r_line, seed):
 def test_laws_of_a_passive_network(size, r_line, seed):
     reduced = reduce_array(*array(*size, seed), r_line_ohm=r_line, r_dac_ohm=R_DAC)
     full = assembled(reduced)
-    scale = np.abs(full).max()
-    assert np.abs(full - full.T).max() <= 1e-9 * scale  # reciprocity
-    assert np.abs(full.sum(axis=1)).max() <= 1e-9 * scale  # no element of the array goes to ground
-    assert np.linalg.eigvalsh((full + full.T) / 2).min() >= -1e-9 * scale  # it delivers no power
-    assert (full - np.diag(np.diag(full))).max() <= 1e-9 * scale
+    # eliminating wires of 1 / r_line beside cells of 1 uS loses digits in proportion
+    small = 1e-10 * np.abs(full).max() * max(1.0, 1.0 / r_line if r_line else 1.0)
+    assert np.abs(full - full.T).max() <= small  # reciprocity
+    assert np.abs(full.sum(axis=1)).max() <= small  # no element of the array goes to ground
+    assert np.linalg.eigvalsh((full + full.T) / 2).min() >= -small  # it delivers no power
+    assert (full - np.diag(np.diag(full))).max() <= small
 
 
 @pytest.mark.parametrize("r_line", [0.0, 2.0, 50.0])
