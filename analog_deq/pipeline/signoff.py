@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from analog_deq.pipeline.inputs import (
     Inputs,
     StageResult,
@@ -106,7 +109,7 @@ def verify_inputs(
             inputs.design.name, _summary(inputs, checkpoint, result),
         )  # fmt: skip
         samples = result.samples
-        failures = samples[(samples["status"] != OK) | (samples["predicted"] != samples["label"])]
+        failures = _failures(result, task.y_test.numpy())
         transfer = _transfer(tables)
         drawn = figures(result, inputs.design, proxy, checkpoint, task.y_test.numpy(), transfer)
         write_outputs(report, drawn, samples, failures, work)
@@ -119,6 +122,19 @@ def verify_inputs(
     outputs = {"report": place / "report.html", "json": place / "report.json", "junit": place / "junit.xml"}
     summary = {"verdict": report.verdict, **dict(report.summary)}
     return StageResult("verify", outputs, summary, reused, seconds, report.exit_code(), tuple(content["checks"]))
+
+
+def _failures(result: VerifyResult, labels: np.ndarray) -> pd.DataFrame:
+    """Samples that failed or are misclassified, and the transients and noise runs without a valid result."""
+    samples = result.samples
+    listed = samples[(samples["status"] != OK) | (samples["predicted"] != samples["label"])]
+    lost = [(t.image, f"transient: {t.status}") for t in result.transients if t.status != OK]
+    lost += [(result.noise.image, f"noise: {result.noise.status}")] if result.noise.status != OK else []
+    rows = [
+        {"die": -1, "trim": "none", "image": image, "status": status, "label": labels[image], "predicted": -1}
+        for image, status in lost
+    ]
+    return pd.concat([listed, pd.DataFrame(rows)], ignore_index=True) if rows else listed
 
 
 def _summary(inputs: Inputs, checkpoint: Checkpoint, result: VerifyResult) -> dict[str, object]:

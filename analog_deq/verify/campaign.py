@@ -10,6 +10,7 @@ import pandas as pd
 from torch import Tensor, as_tensor
 
 from analog_deq.draws import Stream, generator
+from analog_deq.errors import SimulationError
 from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.netlists.neuron import NeuronCells
 from analog_deq.records import Progress
@@ -79,13 +80,14 @@ def verify_network(
     rng = generator(design.seed, Stream.VERIFY_CHOICE, 10**6)
     usable = np.flatnonzero(equilibria.ok)
     images = np.sort(rng.choice(usable, min(design.verify.transients, len(usable)), replace=False))
+    first = int(images[0]) if len(images) else 0
     progress.note(f"transients of {len(images)} images from rest")
     transients = run_transients(
         network, model, x, images, equilibria.states.z, equilibria.states.ports_v, bed, progress, flat=flat
     )
     measurements += compare.settling(transients, design.verify.settle_tolerance_fs)
     progress.note("noise of the whole network")
-    noise = run_noise(network, model, x, int(images[0]), bed, progress, flat=flat)
+    noise = run_noise(network, model, x, first, bed, progress, flat=flat)
     measurements.append(compare.noise(noise))
     progress.note(f"{design.verify.dies} mismatch dies, with and without trim")
     trim_images = generator(design.seed, Stream.VERIFY_CHOICE, 10**6 + 1).choice(
@@ -106,6 +108,10 @@ def _numeric_and_anchor(everything: Sweep, loose: SweepResult, bed: Bed, progres
     """Tighter tolerance on a few images, and the flat deck of the very network at that tolerance."""
     design = everything.die.design
     usable = np.flatnonzero(loose.ok)
+    if not len(usable):
+        return [
+            Measurement(name, None, "%FS", 0, detail="no equilibrium") for name in ("run.numeric", "net.anchor_err")
+        ]
     few = usable[np.linspace(0, len(usable) - 1, min(NUMERIC_IMAGES, len(usable))).round().astype(int)]
     part = replace(everything, x=everything.x[few], h=everything.h[few])
     progress.note("tolerance check and flat anchor")
@@ -137,15 +143,17 @@ def _extracted_die(
 ) -> Measurement:
     """Fixed-point error of the proxy given what was measured at one die's own terminals."""
     progress.note(f"proxy of die {die.die} from its own measurements")
-    own = extracted_model(draw_die(network, die.die), model, plan, bed, progress)
+    name, detail = "net.die_fixed_point_err", f"die {die.die}, untrimmed"
+    try:
+        own = extracted_model(draw_die(network, die.die), model, plan, bed, progress)
+    except SimulationError as problem:
+        detail = f"die {die.die} could not be measured: {problem.reason}"
+        return Measurement(name, None, "%FS", len(die.images), detail=detail, failed_samples=len(die.images))
     ok = die.untrimmed.ok
     predicted = own.solve(x[die.images], domain_share=None).reading.numpy()
     error = PERCENT * (predicted - die.untrimmed.states.z)[ok]
     value = float(np.sqrt(np.mean(error**2))) if ok.any() else None
-    return Measurement(
-        "net.die_fixed_point_err", value, "%FS", len(ok), detail=f"die {die.die}, untrimmed",
-        failed_samples=int(np.sum(~ok)),
-    )  # fmt: skip
+    return Measurement(name, value, "%FS", len(ok), detail=detail, failed_samples=int(np.sum(~ok)))
 
 
 def _model_checks(

@@ -24,20 +24,23 @@ def fixed_points(result: SweepResult, reading: Array, seed: int) -> list[Measure
     """Proxy against ngspice equilibria, in % of full scale (1 unit of z); failed images count as failed samples."""
     ok = result.ok
     error = PERCENT * (result.states.z - reading)
-    failed = int(np.sum(~ok))
+    n, failed = len(ok), int(np.sum(~ok))
+    lost = Worst("nominal, failed", None, int(np.flatnonzero(~ok)[0]), "equilibrium") if failed else None
+    share = _percent(wilson(n - failed, n))
+    converged = Measurement("net.converged", PERCENT * float(ok.mean()), "%", n, share, lost, "", failed)
+    if failed == n:
+        names = ("net.fixed_point_err", "net.fixed_point_p90", "net.fixed_point_max")
+        return [*(Measurement(name, None, "%FS", n, failed_samples=failed) for name in names), converged]
     per_image = np.sqrt(np.mean(error[ok] ** 2, axis=1))
     worst_image = int(np.flatnonzero(ok)[np.argmax(np.abs(error[ok]).max(axis=1))])
     worst = Worst("nominal", None, worst_image, "equilibrium")
     interval = rms_interval(error[ok], generator(seed, Stream.STATISTICS, 1))
-    n = len(ok)
     rms = float(np.sqrt(np.mean(error[ok] ** 2)))
     return [
         Measurement("net.fixed_point_err", rms, "%FS", n, interval, worst, "RMS over images and nodes", failed),
         Measurement("net.fixed_point_p90", float(np.quantile(per_image, 0.9)), "%FS", n, None, worst, "", failed),
         Measurement("net.fixed_point_max", float(np.abs(error[ok]).max()), "%FS", n, None, worst, "", failed),
-        Measurement(
-            "net.converged", PERCENT * float(ok.mean()), "%", n, _percent(wilson(int(ok.sum()), n)), None, "", failed
-        ),
+        converged,
     ]
 
 
@@ -47,8 +50,8 @@ def residual(result: SweepResult, model: DeployedNetwork, x: torch.Tensor) -> Me
     h = torch.as_tensor(-result.states.v[ok] / model.design.neuron.v_unit_v)
     z = model.act.value(h)
     again = model.act.value(z @ model.w_state.T + model.drive(x[torch.as_tensor(ok)]))
-    rms = PERCENT * float((again - z).square().mean().sqrt())
-    return Measurement("net.residual", rms, "%FS", int(ok.sum()), failed_samples=int(np.sum(~ok)))
+    rms = PERCENT * float((again - z).square().mean().sqrt()) if ok.any() else None
+    return Measurement("net.residual", rms, "%FS", len(ok), failed_samples=int(np.sum(~ok)))
 
 
 def labels(
@@ -171,7 +174,7 @@ def dies(
     untrimmed, trimmed = die_accuracy(results, readout, y)
     own = software_accuracy(results, readout, y, reading)
     n = len(results)
-    failed = int(sum(np.sum(~r.trimmed.ok) for r in results))
+    failed = sum(not r.trimmed.ok.all() for r in results)  # dies, as n counts dies
 
     def share(accuracy: Array) -> tuple[float, tuple[float, float]]:
         passing = int(np.sum(own - accuracy <= PERCENT * max_drop + 1e-9))

@@ -53,6 +53,8 @@ def run_transients(
     flat: bool = False,
 ) -> list[Settling]:
     """Settling of test images ``images`` from rest; ``equilibria`` and ``ports_v`` are all images' ngspice states."""
+    if not len(images):
+        return []
     design = network.design
     inputs = model.inputs(x).numpy()
     rest = model.proxy.integrator.values["s0_v"]

@@ -41,10 +41,12 @@ def figures(
     )
     ok = result.equilibria.ok
     reading = result.proxy.reading.numpy()
-    fixed_point = FixedPointScatter(
-        result.equilibria.states.z[ok], reading[ok],
-        how="Nominal circuit, .dc sweeps over the image index in ngspice",
-    )  # fmt: skip
+    fixed_point = None
+    if ok.any():
+        how = "Nominal circuit, .dc sweeps over the image index in ngspice"
+        fixed_point = FixedPointScatter(result.equilibria.states.z[ok], reading[ok], how=how)
+    else:
+        missing["fixed_point"] = "no equilibrium was simulated"
     settling = _settling(result, design, missing)
     spectrum = None
     if result.noise.status == "ok":
