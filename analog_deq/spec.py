@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -14,6 +15,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
+Loads = Annotated[tuple[Positive, ...], Field(min_length=3)]
+"""Load axes: at least three values, since every second one is held out and the ends are trained on."""
 
 
 class _Frozen(BaseModel):
@@ -168,27 +171,37 @@ class TransferPlan(_Frozen):
 
     h_max: Positive = 4.0
     points: Annotated[int, Field(ge=21)] = 161
-    loads_siemens: tuple[Positive, ...]
+    loads_siemens: Loads
     driver_loads_siemens: tuple[NonNegative, ...] = (0.0, 0.5e-3, 1e-3, 2e-3)
 
 
 class SettlingPlan(_Frozen):
     """Step responses: every load x step size (units of h) x sign; settling to each tolerance (relative)."""
 
-    steps_h: tuple[Positive, ...]
-    tolerances: tuple[Positive, ...] = (1e-2, 4e-3, 1e-3)
+    steps_h: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    tolerances: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1e-2, 4e-3, 1e-3)
     window_s: Positive
-    loads_siemens: tuple[Positive, ...]
+    loads_siemens: Loads
 
 
 class NoisePlan(_Frozen):
     """Output noise density at both neuron outputs for every load x bias."""
 
-    loads_siemens: tuple[Positive, ...]
-    biases_h: tuple[Finite, ...] = (0.0, 1.0, 2.0)
+    loads_siemens: Loads
+    biases_h: Annotated[tuple[Finite, ...], Field(min_length=1)] = (0.0, 1.0, 2.0)
     start_hz: Positive = 1e3
     stop_hz: Positive = 1e11
     per_decade: Annotated[int, Field(ge=5)] = 20
+
+    @model_validator(mode="after")
+    def _band(self) -> NoisePlan:
+        decades = math.log10(self.stop_hz / self.start_hz)
+        if decades < 3 or abs(decades - round(decades)) > 1e-9:
+            raise ValueError(
+                f"start_hz {self.start_hz:g} to stop_hz {self.stop_hz:g}: must span at least 3 whole decades "
+                "(ngspice's .noise ends on whole decades of its start)"
+            )
+        return self
 
 
 class MismatchPlan(_Frozen):
@@ -198,7 +211,7 @@ class MismatchPlan(_Frozen):
     block: Annotated[int, Field(ge=1)] = 64
     points: Annotated[int, Field(ge=9)] = 33
     load_siemens: Positive = 1.5e-3
-    conductances_siemens: tuple[Positive, ...]
+    conductances_siemens: Annotated[tuple[Positive, ...], Field(min_length=1)]
     step_h: Positive = 0.25
 
 
@@ -207,7 +220,7 @@ class CrossbarPlan(_Frozen):
 
     rows: Count = 8
     columns: Count = 6
-    r_lines_ohm: tuple[NonNegative, ...] = (0.0, 1.0, 5.0)
+    r_lines_ohm: Annotated[tuple[NonNegative, ...], Field(min_length=1)] = (0.0, 1.0, 5.0)
 
 
 class Tolerances(_Frozen):

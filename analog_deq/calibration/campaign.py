@@ -34,6 +34,9 @@ MEASUREMENTS: tuple[AbstractMeasurement, ...] = (
     CrossbarCurrents(),
 )
 
+RETRY_TIMEOUT_S = 10.0
+"""Shortest time limit of a halved block; a block of 64 takes about 2 s."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Block:
@@ -66,6 +69,7 @@ def run_campaign(
 ) -> CampaignResult:
     """Simulate every sample of ``measurements``; rows come back in sample order whatever ran first."""
     progress = progress or Progress()
+    limit_s = timeout_s
     pending = [block for m in measurements for block in _blocks(bench, m, m.samples(bench), m.block_size(bench))]
     order = {id(m): {repr(s): k for k, s in enumerate(m.samples(bench))} for m in measurements}
     done: list[tuple[int, int, Rows]] = []
@@ -74,7 +78,7 @@ def run_campaign(
         decks = [deck for block in pending for deck in block.decks]
         progress.start("calibrate", len(decks))
         outcomes = simulate_all(
-            decks, simulator=simulator, root=root, stage="spice", jobs=jobs, timeout_s=timeout_s, progress=progress,
+            decks, simulator=simulator, root=root, stage="spice", jobs=jobs, timeout_s=limit_s, progress=progress,
             executor=executor,
         )  # fmt: skip
         runs += len(decks)
@@ -98,6 +102,8 @@ def run_campaign(
         if retry:
             progress.note(f"{len(retry)} half blocks are simulated again to isolate a failing sample")
         pending = retry
+        # a deck that never converges runs to its limit at every halving; half the samples need half the time at most
+        limit_s = max(RETRY_TIMEOUT_S, limit_s / 4)
     tables: dict[str, list[pd.DataFrame]] = {}
     for _, _, rows in sorted(done, key=lambda item: item[:2]):
         for name, frame in rows.items():

@@ -39,6 +39,10 @@ class CellSection(_Frozen):
     description: str = ""
 
 
+DRAW_REACH = 5.0
+"""Mismatch draws are truncated at this many standard deviations (``analog_deq.draws``)."""
+
+
 class ParameterSpec(_Frozen):
     """One instance parameter: its unit, the netlist's default, and the range an instance may use."""
 
@@ -180,4 +184,10 @@ def _check_state_and_mismatch(contract: CellContract, path: Path) -> None:
             raise SpecError(
                 f"{path}: mismatch.params.{name}.unit = {mismatch.unit!r}: the parameter has {spec.unit!r}"
                 " (relative ones have '1'); make them agree"
+            )
+        reach = DRAW_REACH * mismatch.sigma
+        if not (spec.min <= -reach and reach <= spec.max):
+            raise SpecError(
+                f"{path}: mismatch.params.{name}.sigma = {mismatch.sigma!r}: draws reach {DRAW_REACH:g} sigma = "
+                f"{reach:g}, beyond params.{name} ({spec.min!r}..{spec.max!r}); widen that range"
             )

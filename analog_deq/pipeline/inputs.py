@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -95,7 +96,30 @@ def load_inputs(source: Path, overrides: Mapping[str, str]) -> Inputs:
     if plan is None:
         plan = read_plan(_find(design.plan, design_path.parent, "calibration/plans", "plan", design_path))
     place = f"{design_path} or --cell: cells" if overrides else f"{design_path}: cells"
-    return Inputs(design, plan, load_cells(design.cells, source=place), design_path)
+    cells = load_cells(design.cells, source=place)
+    _require_conditions(design, cells, design_path)
+    return Inputs(design, plan, cells, design_path)
+
+
+def _require_conditions(design: DesignSpec, cells: NeuronCells, path: Path) -> None:
+    """SpecError when the operating point leaves the range a cell's contract declares."""
+    point = {
+        "vdd": ("vdd_v", design.operating.vdd_v), "vss": ("vss_v", design.operating.vss_v),
+        "temp": ("temperature_celsius", design.operating.temperature_celsius),
+    }  # fmt: skip
+    for role in Cells.model_fields:
+        cell = getattr(cells, role)
+        for name, condition in cell.contract.conditions.items():
+            if name not in point:
+                continue
+            key, value = point[name]
+            low = -math.inf if condition.min is None else condition.min
+            high = math.inf if condition.max is None else condition.max
+            if not low <= value <= high:
+                raise SpecError(
+                    f"{path}: operating.{key} = {value:g}: cell {cell.name!r} ({role}) is declared for {low:g} to "
+                    f"{high:g}; change the operating point or the cell"
+                )
 
 
 def _find(name: str, folder: Path, kind: str, key: str, source: Path) -> Path:

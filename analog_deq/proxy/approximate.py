@@ -1,8 +1,9 @@
 """A differentiable first-order map of the array, tied to the exact one at the point where it is used.
 
 Voltage drops along rows and columns attenuate each conductance by 1 / (1 + row drop + column drop), a closed form
-good to about 0.1 % of full scale at 2 ohm a segment. Training adds the difference to the exact map as a constant
-(:class:`TiedMap`), so its forward value is exact wherever it was last tied and its gradient is the closed form's.
+good to 0.24 % rms of h at 2 ohm a segment (N = 32, 64 inputs, random weights). Training adds the difference to the
+exact map as a constant (:class:`TiedMap`), so its forward value is exact wherever it was last tied and its gradient
+is the closed form's.
 """
 
 from __future__ import annotations

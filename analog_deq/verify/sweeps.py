@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from analog_deq.verify.lower import LoweredNetwork, MeasuredStates, similar_orde
 Array = np.ndarray
 BLOCK = 64
 """Images in one sweep. Longer tables slow the index sources down; shorter ones waste starts."""
+RETRY_TIMEOUT_S = 10.0
+"""Shortest time limit of a halved sweep; a block of 64 takes about 0.3 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def run_sweeps(
         if retry:
             progress.note(f"{len(retry)} half sweeps are simulated again to isolate a failing image")
         pending = retry
+        bed = replace(bed, timeout_s=max(RETRY_TIMEOUT_S, bed.timeout_s / 4))  # half a block needs half the time
     return results
 
 

@@ -119,7 +119,7 @@ def test_a_wrong_instance_is_refused(
     [
         ("schema = 1", "schema = 2", "schema = 2"),
         ('role = "opamp"', 'role = "mixer"', "cell.role = 'mixer'"),
-        ('license = "MIT"', "", "cell.license: missing"),
+        ('role = "opamp"', "", "cell.role: missing"),
         ('license = "MIT"', 'licence = "MIT"', "cell.licence: unknown key"),
         ('subckt = "amp"', 'subckt = "amp2"', "cell.subckt = 'amp2'"),
         ('"amp.cir"', '"../amp.cir"', "cell.netlist = '../amp.cir'"),

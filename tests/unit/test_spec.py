@@ -35,13 +35,13 @@ PLAN = """
 schema = 1
 name = "mine"
 [transfer]
-loads_siemens = [1e-3, 2e-3]
+loads_siemens = [1e-3, 2e-3, 3e-3]
 [settling]
 steps_h = [0.25]
 window_s = 3e-6
-loads_siemens = [1e-3, 2e-3]
+loads_siemens = [1e-3, 2e-3, 3e-3]
 [noise]
-loads_siemens = [1e-3, 2e-3]
+loads_siemens = [1e-3, 2e-3, 3e-3]
 [mismatch]
 conductances_siemens = [1e-6, 1e-5]
 """
@@ -154,8 +154,8 @@ def test_malformed_toml_names_the_line(tmp_path):
     ("old", "new", "key"),
     [
         (
-            "loads_siemens = [1e-3, 2e-3]\n[settling]",
-            "loads_siemens = [1e-3, -2e-3]\n[settling]",
+            "loads_siemens = [1e-3, 2e-3, 3e-3]\n[settling]",
+            "loads_siemens = [1e-3, -2e-3, 3e-3]\n[settling]",
             "transfer.loads_siemens.1",
         ),
         ("steps_h = [0.25]", "steps_h = [nan]", "settling.steps_h.0"),
