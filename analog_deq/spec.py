@@ -136,7 +136,7 @@ class VerifySpec(_Frozen):
     trim_rounds: Annotated[int, Field(ge=1, le=5)] = 1
     anchor_images: Count = 2
     settle_tolerance_fs: Positive = 4e-3
-    die_max_drop: Annotated[float, Field(ge=0, lt=1)] = 0.04
+    die_max_drop: Annotated[float, Field(ge=0, lt=1)] = 0.02
 
 
 class DesignSpec(_Frozen):
