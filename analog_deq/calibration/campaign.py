@@ -103,7 +103,7 @@ def run_campaign(
             progress.note(f"{len(retry)} half blocks are simulated again to isolate a failing sample")
         pending = retry
         # a deck that never converges runs to its limit at every halving; half the samples need half the time at most
-        limit_s = max(RETRY_TIMEOUT_S, limit_s / 4)
+        limit_s = min(limit_s, max(RETRY_TIMEOUT_S, limit_s / 4))
     tables: dict[str, list[pd.DataFrame]] = {}
     for _, _, rows in sorted(done, key=lambda item: item[:2]):
         for name, frame in rows.items():
