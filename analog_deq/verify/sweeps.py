@@ -84,9 +84,8 @@ def run_sweeps(
         if retry:
             progress.note(f"{len(retry)} half sweeps are simulated again to isolate a failing image")
         pending = retry
-        bed = replace(
-            bed, timeout_s=min(bed.timeout_s, max(RETRY_TIMEOUT_S, bed.timeout_s / 4))
-        )  # half needs half the time
+        limit_s = max(RETRY_TIMEOUT_S, bed.timeout_s / 4)  # half a block needs half the time
+        bed = replace(bed, timeout_s=min(bed.timeout_s, limit_s))
     return results
 
 
