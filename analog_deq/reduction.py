@@ -15,8 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_matrix, csc_matrix
-from scipy.sparse.linalg import splu
 
 from analog_deq.errors import SpecError
 
@@ -28,12 +26,13 @@ class PortAdmittance:
     """Currents into the array: ``i_port = y_ports @ v_port + y_sources @ v_source``.
 
     Ports are ``[s_0 .. s_{N-1}, zp_0, zn_0, zp_1, zn_1 ...]`` (3N), sources the DAC lines
-    ``[x+_0, x-_0, ..., b+, b-]`` behind their resistance; ``y_drive`` is source by source. All in siemens.
+    ``[x+_0, x-_0, ..., b+, b-]`` behind their resistance; ``y_drive`` is source by source (None if not asked
+    for). All in siemens.
     """
 
     y_ports: Array
     y_sources: Array
-    y_drive: Array
+    y_drive: Array | None
 
     @property
     def states(self) -> int:
@@ -52,80 +51,89 @@ def physical_conductances(g_pos: Array, g_neg: Array) -> Array:
     return rows
 
 
-def reduce_array(g_pos: Array, g_neg: Array, *, r_line_ohm: float, r_dac_ohm: float) -> PortAdmittance:
+def reduce_array(
+    g_pos: Array, g_neg: Array, *, r_line_ohm: float, r_dac_ohm: float, drive: bool = True
+) -> PortAdmittance:
     """Port admittance of the array with N columns whose last N logical rows are the fed-back states.
 
-    Exact up to round-off (sparse LU of the inner nodes). ``r_line_ohm`` may be 0; ``r_dac_ohm`` must be > 0.
-    SpecError on non-positive conductances.
+    Exact up to round-off. ``r_line_ohm`` may be 0; ``r_dac_ohm`` must be > 0. Without ``drive`` the sources' own block
+    is left out, which halves the time. SpecError on conductances or shapes that no array has.
     """
     g = physical_conductances(np.asarray(g_pos, float), np.asarray(g_neg, float))
     rows, columns = g.shape
     sources = rows - 2 * columns
     if sources < 0:
         raise SpecError(f"{g_pos.shape[0]} logical rows cannot hold {columns} state rows")
-    ends = _edges_with_wires(g, r_line_ohm, r_dac_ohm) if r_line_ohm > 0 else _edges_without_wires(g, r_dac_ohm)
-    node_a, node_b, conductance, inner = ends
-    boundary = 3 * columns + sources
-    laplacian = _laplacian(node_a, node_b, conductance, inner + boundary)
-    y_inner = csc_matrix(laplacian[:inner, :inner])
-    y_border = laplacian[inner:, :inner]
-    ports = 3 * columns
-    factor = splu(y_inner)
-    potentials = factor.solve(np.asarray(y_border[:ports].todense()).T)  # inner nodes per unit port voltage
-    y_all = np.asarray(laplacian[inner:, inner:].todense())
-    y_ports = y_all[:ports, :ports] - np.asarray(y_border[:ports] @ potentials)
-    y_sources = -(np.asarray(y_border[ports:] @ potentials)).T
-    drive_potentials = factor.solve(np.asarray(y_border[ports:].todense()).T)
-    y_drive = y_all[ports:, ports:] - np.asarray(y_border[ports:] @ drive_potentials)
+    excited = rows + columns if drive else 3 * columns  # terminals driven one by one: state rows, summing, (sources)
+    terminal = np.concatenate([np.arange(sources, rows), rows + np.arange(columns), np.arange(sources)])[:excited]
+    currents = (_with_wires if r_line_ohm > 0 else _without_wires)(g, terminal, r_line_ohm, r_dac_ohm)
+    ports = np.concatenate([rows + np.arange(columns), np.arange(sources, rows)])
+    place = {int(node): k for k, node in enumerate(terminal)}
+    port_columns = [place[int(node)] for node in ports]
+    y_ports = currents[ports][:, port_columns]
+    y_sources = currents[:sources][:, port_columns].T  # reciprocity: what a port drives into a source line
+    y_drive = currents[:sources][:, 3 * columns :] if drive else None
     return PortAdmittance((y_ports + y_ports.T) / 2, y_sources, y_drive)
 
 
-def _laplacian(node_a: Array, node_b: Array, conductance: Array, nodes: int) -> csc_matrix:
-    rows = np.concatenate([node_a, node_b, node_a, node_b])
-    columns = np.concatenate([node_a, node_b, node_b, node_a])
-    values = np.concatenate([conductance, conductance, -conductance, -conductance])
-    return coo_matrix((values, (rows, columns)), shape=(nodes, nodes)).tocsc()
-
-
-def _boundary(columns: int, sources: int, inner: int) -> tuple[Array, Array]:
-    """Node numbers of the summing nodes and of each physical row's terminal (sources first, then states)."""
-    summing = inner + np.arange(columns)
-    states = inner + columns + np.arange(2 * columns)
-    drives = inner + 3 * columns + np.arange(sources)
-    return summing, np.concatenate([drives, states])
-
-
-def _edges_with_wires(g: Array, r_line: float, r_dac: float) -> tuple[Array, Array, Array, int]:
+def _without_wires(g: Array, terminal: Array, r_line: float, r_dac: float) -> Array:
+    """Terminal currents (rows + columns, excited) per volt at each excited terminal: a row is one node."""
     rows, columns = g.shape
     sources = rows - 2 * columns
-    row_node = np.arange(rows * columns).reshape(rows, columns)
-    column_node = row_node + rows * columns
-    inner = 2 * rows * columns
-    summing, terminals = _boundary(columns, sources, inner)
+    total, is_source = g.sum(axis=1), np.arange(rows) < sources
+    share = np.where(is_source, 1 / (total + 1 / r_dac), 0.0)  # of a DAC row's node; a state row's is its terminal
+    stiff = np.where(is_source, share / r_dac, 1.0)  # node voltage per volt at the row's terminal
+    admittance = np.zeros((rows + columns, rows + columns))
+    row = np.arange(rows)
+    admittance[row, row] = total * stiff
+    admittance[:rows, rows:] = -(stiff[:, None] * g)
+    admittance[rows:, :rows] = admittance[:rows, rows:].T
+    admittance[rows:, rows:] = np.diag(g.sum(axis=0)) - (g * share[:, None]).T @ g
+    return admittance[:, terminal]
+
+
+def _with_wires(g: Array, terminal: Array, r_line: float, r_dac: float) -> Array:
+    """As :func:`_without_wires`, with segments: rows are eliminated one by one, columns by a block Thomas sweep.
+
+    Given its terminal voltage t and the column nodes c beside it, row q sends ``a t - B c`` into the columns; the
+    column nodes then form a block-tridiagonal system with blocks of N, one per row.
+    """
+    rows, columns = g.shape
+    sources = rows - 2 * columns
     wire = 1.0 / r_line
-    entry = np.full(rows, wire)
-    entry[:sources] = 1.0 / (r_dac + r_line)
-    edges = [
-        (row_node.ravel(), column_node.ravel(), g.ravel()),
-        (terminals, row_node[:, 0], entry),
-        (row_node[:, :-1].ravel(), row_node[:, 1:].ravel(), np.full(rows * (columns - 1), wire)),
-        (column_node[:-1].ravel(), column_node[1:].ravel(), np.full((rows - 1) * columns, wire)),
-        (column_node[-1], summing, np.full(columns, wire)),
-    ]
-    return *(np.concatenate([edge[k] for edge in edges]) for k in range(3)), inner
-
-
-def _edges_without_wires(g: Array, r_dac: float) -> tuple[Array, Array, Array, int]:
-    rows, columns = g.shape
-    sources = rows - 2 * columns
-    inner = sources  # a DAC row is one node behind its resistance; a state row is its driver's output
-    summing, terminals = _boundary(columns, sources, inner)
-    line = np.concatenate([np.arange(sources), terminals[sources:]])
-    edges = [
-        (np.repeat(line, columns), np.tile(summing, rows), g.ravel()),
-        (terminals[:sources], np.arange(sources), np.full(sources, 1.0 / r_dac)),
-    ]
-    return *(np.concatenate([edge[k] for edge in edges]) for k in range(3)), inner
+    feed = np.where(np.arange(rows) < sources, 1 / (r_dac + r_line), wire)
+    eye = np.eye(columns)
+    chain = wire * (2 * eye - np.eye(columns, k=1) - np.eye(columns, k=-1))
+    chain[0, 0] -= wire
+    chain[-1, -1] -= wire
+    row_matrix = chain + g[:, :, None] * eye
+    row_matrix[:, 0, 0] += feed
+    inverse = np.linalg.inv(row_matrix)  # (rows, N, N)
+    block = g[:, :, None] * eye - g[:, :, None] * inverse * g[:, None, :]  # B of each row
+    send = g * inverse[:, :, 0] * feed[:, None]  # a of each row
+    right = np.zeros((rows, columns, len(terminal)))
+    is_row = terminal < rows
+    right[terminal[is_row], :, np.flatnonzero(is_row)] = send[terminal[is_row]]
+    right[-1, terminal[~is_row] - rows, np.flatnonzero(~is_row)] = wire
+    diagonal = block + 2 * wire * eye
+    diagonal[0] -= wire * eye
+    pivot = np.empty_like(diagonal)
+    pivot[0] = np.linalg.inv(diagonal[0])
+    for q in range(1, rows):
+        pivot[q] = np.linalg.inv(diagonal[q] - wire**2 * pivot[q - 1])
+        right[q] += wire * (pivot[q - 1] @ right[q - 1])
+    node = right  # becomes the column nodes' voltages, from the last row back
+    node[-1] = pivot[-1] @ right[-1]
+    for q in range(rows - 2, -1, -1):
+        node[q] = pivot[q] @ (right[q] + wire * node[q + 1])
+    currents = np.empty((rows + columns, len(terminal)))
+    first = inverse[:, 0, :] * g  # first row node per volt at each column node
+    currents[:rows] = -feed[:, None] * np.einsum("qn,qnt->qt", first, node)
+    own = np.flatnonzero(is_row)
+    currents[terminal[own], own] += feed[terminal[own]] * (1 - inverse[terminal[own], 0, 0] * feed[terminal[own]])
+    currents[rows:] = -wire * node[-1]
+    currents[terminal[~is_row], np.flatnonzero(~is_row)] += wire
+    return currents
 
 
 @dataclass(frozen=True, slots=True)

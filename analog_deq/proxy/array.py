@@ -69,7 +69,7 @@ def effective_map(
     """
     line = design.crossbar.r_line_ohm if r_line_ohm is None else r_line_ohm
     proxy.crossbar.require("r_line_ohm", line)
-    reduced = reduce_array(g_pos, g_neg, r_line_ohm=line, r_dac_ohm=design.crossbar.r_dac_ohm)
+    reduced = reduce_array(g_pos, g_neg, r_line_ohm=line, r_dac_ohm=design.crossbar.r_dac_ohm, drive=False)
     return close_loop(design, proxy, reduced, vos_v=vos_v, r_feedback=r_feedback, trim_a=trim_a)
 
 

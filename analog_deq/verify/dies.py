@@ -16,6 +16,7 @@ from analog_deq.errors import SimulationError
 from analog_deq.fit.variation import extract_neurons
 from analog_deq.proxy.array import effective_map
 from analog_deq.records import Progress
+from analog_deq.reduction import reduce_array
 from analog_deq.spec import CalibrationPlan
 from analog_deq.train.deployed import DeployedNetwork
 from analog_deq.verify.lower import LoweredNetwork
@@ -45,9 +46,10 @@ def draw_die(nominal: LoweredNetwork, die: int) -> LoweredNetwork:
     sigma = cells.synapse.mismatch_sigmas.get("dg", 0.0)
     size = nominal.g_pos.size
     errors = [deviations(rng, {"dg": sigma}, size)["dg"].reshape(nominal.g_pos.shape) for _ in range(2)]
-    return replace(
-        nominal, g_pos=nominal.g_pos * (1 + errors[0]), g_neg=nominal.g_neg * (1 + errors[1]), deviations=drawn
-    )
+    g_pos, g_neg = nominal.g_pos * (1 + errors[0]), nominal.g_neg * (1 + errors[1])
+    array = design.crossbar
+    reduced = reduce_array(g_pos, g_neg, r_line_ohm=array.r_line_ohm, r_dac_ohm=array.r_dac_ohm, drive=False)
+    return replace(nominal, g_pos=g_pos, g_neg=g_neg, deviations=drawn, reduced=reduced)
 
 
 def trim_currents(model: DeployedNetwork, x: Tensor, measured: Array) -> tuple[Array, int]:

@@ -40,7 +40,8 @@ class LoweredNetwork:
     """One die of a programmed network, ready to be printed as decks.
 
     ``g_pos`` and ``g_neg`` are the die's actual conductances (logical rows, N); ``deviations`` its neurons' mismatch;
-    ``r_out_ohm`` the drivers' measured output resistance, which the thin mesh needs.
+    ``r_out_ohm`` the drivers' measured output resistance, which the thin mesh needs. ``reduced``
+    is computed unless given.
     """
 
     design: DesignSpec
@@ -51,14 +52,21 @@ class LoweredNetwork:
     r_out_ohm: float
     deviations: Mapping[str, Array] = field(default_factory=dict)
     trim_a: Array | None = None
-    reduced: PortAdmittance = field(init=False)
+    reduced: PortAdmittance | None = None
     thin: ThinMesh = field(init=False)
 
     def __post_init__(self) -> None:
-        array = self.design.crossbar
-        reduced = reduce_array(self.g_pos, self.g_neg, r_line_ohm=array.r_line_ohm, r_dac_ohm=array.r_dac_ohm)
-        object.__setattr__(self, "reduced", reduced)
-        object.__setattr__(self, "thin", thin(reduced, self.r_out_ohm))
+        if self.reduced is None:
+            array = self.design.crossbar
+            reduced = reduce_array(self.g_pos, self.g_neg, r_line_ohm=array.r_line_ohm, r_dac_ohm=array.r_dac_ohm)
+            object.__setattr__(self, "reduced", reduced)
+        object.__setattr__(self, "thin", thin(self.array, self.r_out_ohm))
+
+    @property
+    def array(self) -> PortAdmittance:
+        """The array reduced to its ports."""
+        assert self.reduced is not None, "__post_init__ fills it"
+        return self.reduced
 
     @property
     def states(self) -> int:
@@ -85,7 +93,7 @@ class LoweredNetwork:
 
     def port_amps(self, x: Array) -> Array:
         """DAC currents into the 3N ports (images, 3N)."""
-        return np.asarray(-self.source_volts(x) @ self.reduced.y_sources.T)
+        return np.asarray(-self.source_volts(x) @ self.array.y_sources.T)
 
     def equilibria(self, x: Array, *, flat: bool = False, reltol: float = 1e-6) -> Deck:
         """Equilibria of images ``x`` (images, inputs): one ``.dc`` sweep over the image index.
@@ -129,8 +137,10 @@ class LoweredNetwork:
 
     def dac_power_w(self, x: Array, ports_v: Array) -> Array:
         """Power the DAC lines deliver (images,), from port voltages (images, 3N) and the reduction's source block."""
+        if self.array.y_drive is None:
+            raise ValueError("this die was reduced without its sources' own block; reduce it with drive=True")
         volts = self.source_volts(x)
-        amps = ports_v @ self.reduced.y_sources + volts @ self.reduced.y_drive.T
+        amps = ports_v @ self.array.y_sources + volts @ self.array.y_drive.T
         return np.asarray((volts * amps).sum(axis=1))
 
     def read_states(self, plot: Plot, *, flat: bool = False) -> MeasuredStates:
