@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -20,6 +21,17 @@ def package_version() -> str:
         return version("analog-deq")
     except PackageNotFoundError:
         return "unknown"
+
+
+@cache
+def package_sha256() -> str:
+    """Hash of the package's own source files: what a finished stage was made by, whatever its version says."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted([*root.rglob("*.py"), *root.rglob("*.j2")]):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 class Provenance(BaseModel):

@@ -19,7 +19,7 @@ from analog_deq.pipeline.inputs import (
     matching_checkpoint,
     matching_proxy,
 )
-from analog_deq.provenance import file_sha256, package_version
+from analog_deq.provenance import file_sha256, package_sha256, package_version
 from analog_deq.records import OK, Progress
 from analog_deq.resources import shipped
 from analog_deq.runs import open_stage
@@ -86,7 +86,7 @@ def verify_inputs(
         "design": inputs.design.model_dump(mode="json", exclude={"cells"}), "hardware": inputs.hardware_sha256(),
         "checkpoint": file_sha256(checkpoint_path), "proxy": checkpoint.proxy_sha256,
         "limits": file_sha256(limits_path), "plan": inputs.plan.model_dump(mode="json"),
-        "flat": flat, "ngspice": simulator.version, "solver": simulator.solver, "package": package_version(),
+        "flat": flat, "ngspice": simulator.version, "solver": simulator.solver, "package": package_sha256(),
     }  # fmt: skip
     folder = open_stage(runs, "verify", key)
 

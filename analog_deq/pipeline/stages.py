@@ -24,7 +24,7 @@ from analog_deq.pipeline.inputs import (
     train_sha256,
 )
 from analog_deq.pipeline.signoff import verify_inputs
-from analog_deq.provenance import Provenance, file_sha256, package_version
+from analog_deq.provenance import Provenance, file_sha256, package_sha256, package_version
 from analog_deq.records import Progress
 from analog_deq.resources import shipped
 from analog_deq.runs import hash_inputs, open_stage
@@ -58,7 +58,7 @@ def _calibrate(
     simulator = find_simulator()
     key = {
         "hardware": inputs.hardware_sha256(), "plan": inputs.plan.model_dump(mode="json", exclude={"tolerances"}),
-        "seed": inputs.design.seed, "package": package_version(), "ngspice": simulator.version,
+        "seed": inputs.design.seed, "package": package_sha256(), "ngspice": simulator.version,
         "solver": simulator.solver,
     }  # fmt: skip
     folder = open_stage(runs, "calibrate", key)
@@ -104,7 +104,7 @@ def _fit(inputs: Inputs, tables: Path, runs: Path, out: Path | None, progress: P
         require_hardware(table.provenance.inputs.get("hardware"), inputs, tables / f"{name}.parquet")
     hashes = {name: file_sha256(tables / f"{name}.parquet") for name in COLUMNS}
     tolerances = inputs.plan.tolerances
-    key = {"tables": hashes, "tolerances": tolerances.model_dump(mode="json"), "package": package_version()}
+    key = {"tables": hashes, "tolerances": tolerances.model_dump(mode="json"), "package": package_sha256()}
     folder = open_stage(runs, "fit", key)
 
     def make(work: Path) -> None:
@@ -133,7 +133,7 @@ def _train(
 ) -> StageResult:
     proxy, proxy_sha = matching_proxy(proxy_path, inputs), file_sha256(proxy_path)
     task = inputs.task()
-    key = {"train": train_sha256(inputs), "proxy": proxy_sha, "baselines": baselines, "package": package_version()}
+    key = {"train": train_sha256(inputs), "proxy": proxy_sha, "baselines": baselines, "package": package_sha256()}
     folder = open_stage(runs, "train", key)
 
     def make(work: Path) -> None:
