@@ -71,8 +71,7 @@ def test_an_interrupted_run_resumes_to_the_same_report(tiny: Finished, tmp_path:
     done_before = finished_simulations(tmp_path)
     assert 3 <= len(done_before) < tiny.result["stages"][0]["summary"]["ngspice_runs"]
     assert processes_in(tmp_path) == []
-    hidden = [path for path in (tmp_path / "runs").rglob(".*")]
-    assert hidden == []
+    assert not list((tmp_path / "runs").rglob(".*"))
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["calibrate", "spice"]
     assert list((tmp_path / "runs" / "calibrate").iterdir()) == []
 
