@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from harness import EXIT_CODES, STAGES, Finished, checks_of, report_of, snapshot
+from harness import EXIT_CODES, PLAN, STAGES, Finished, checks_of, report_of, snapshot
 
 from analog_deq.pipeline.inputs import load_inputs, matching_checkpoint, matching_proxy
 from analog_deq.resources import shipped
@@ -113,6 +114,17 @@ def test_the_stages_alone_on_files_give_the_same_sign_off(simulated: Path, tiny:
     assert (simulated / "signoff" / "decks").is_dir()
 
 
+def test_a_fit_that_misses_its_tolerance_stops_and_says_by_how_much(work: Path, invoke) -> None:
+    (work / "plan.toml").write_text(f"{PLAN}\n[tolerances]\ntau = 1e-6\n")
+    before = snapshot(work)
+    done = invoke("fit", "tables", "--design", "tiny.toml", "--out", "new.json", cwd=work)
+    assert done.exit_code == 2
+    found = re.search(r"tau: held-out error (\S+) relative, max exceeds the tolerance 1e-06 by (\S+)x", done.stderr)
+    assert found is not None, done.stderr
+    assert float(found[2]) == pytest.approx(float(found[1]) / 1e-6, rel=1e-2)
+    assert {name for name in snapshot(work) if name not in before} <= {"runs", "runs/fit"}
+
+
 # ------------------------------------------------------------------ fail closed
 
 
@@ -197,12 +209,15 @@ def test_a_measurement_that_cannot_be_simulated_fails_its_rows(
         assert status.str.contains("exit code 1|did not|simulation").any()
 
 
-def test_a_network_of_which_nothing_simulates_still_gets_its_verdict(work: Path, tiny: Finished, invoke) -> None:
-    done = invoke(*VERIFY, "--timeout", "1e-3", cwd=work)
+def test_a_network_of_which_nothing_simulates_still_gets_its_verdict(
+    work: Path, tiny: Finished, invoke, fake_ngspice
+) -> None:
+    fake_ngspice("sleep 2")
+    done = invoke(*VERIFY, "--timeout", "0.02", cwd=work)
     assert done.exit_code == 1, done.stderr
     samples = samples_of(work / "signoff")
     assert len(samples) == IMAGES + 2 * DIES * IMAGES_PER_DIE
-    assert samples["status"].str.startswith("timeout: ").all()
+    assert set(samples["status"]) == {"timeout: killed after its limit of 0.02 s"}
     assert (samples["predicted"] == -1).all()
     assert np.isnan(samples["rms_error_percent_fs"]).all()
     checks = checks_of(work / "signoff")
