@@ -130,6 +130,7 @@ class VerifySpec(_Frozen):
     transients: Count = 12
     transient_window_s: Positive = 12e-6
     noise_nodes: Count = 4
+    noise_images: Count = 3
     dies: Annotated[int, Field(ge=1)] = 60
     images_per_die: Annotated[int, Field(ge=2)] = 50
     trim_images: Annotated[int, Field(ge=2)] = 50
@@ -212,7 +213,6 @@ class MismatchPlan(_Frozen):
     points: Annotated[int, Field(ge=9)] = 33
     load_siemens: Positive = 1.5e-3
     conductances_siemens: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    step_h: Positive = 0.25
 
 
 class CrossbarPlan(_Frozen):
@@ -227,7 +227,7 @@ class Tolerances(_Frozen):
     """Largest held-out error each fit may have; a fit beyond it is an error."""
 
     transfer_fs: Positive = 1e-3
-    gain: Positive = 1e-4
+    gain: Positive = 1e-3
     tau: Positive = 0.02
     noise: Positive = 0.05
     mismatch_fs: Positive = 0.01

@@ -31,7 +31,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     },
     "noise": {"load": "S", "bias": "V", "output": "", "frequency": "Hz", "density": "V/sqrt(Hz)"},
     "mismatch": {"die": "", "load": "S", "drive": "V", "v": "V", "zp": "V", "zn": "V"},
-    "mismatch_dynamic": {"die": "", "load": "S", "step": "V", "tau": "s", "delay": "s", "fit_rms": "1"},
+    "mismatch_dynamic": {"die": "", "load": "S", "tau": "s", "delay": "s", "fit_rms": "1"},
     "conductance": {"die": "", "target": "S", "read": "V", "measured": "S"},
     "crossbar": {"r_line": "ohm", "row": "", "column": "", "drive": "V", "current": "A", "g": "S"},
     "power": {"load": "S", "driver_load": "S", "drive": "V", "zp": "V", "zn": "V", "p_vdd": "W", "p_vss": "W"},

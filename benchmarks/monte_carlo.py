@@ -4,8 +4,7 @@ The draws are those of ``analog-deq calibrate``: every mismatched parameter of o
 numbers. Both sides use the same deck generator, one worker and nothing cached. There are two peers. ``tuned`` is our
 own driver with one copy in a deck: no start-up files, one thread, every check. ``installed`` is plain
 ``ngspice -b -r out.raw deck.cir`` with the start-up file and the threads that the distribution chose, and no checks.
-Calibration makes a deck an analysis, so a peer starts a process for each; ``merged`` puts all analyses of a draw into
-one deck, so that a peer starts exactly one process a draw.
+A deck holds both analyses of its draws (``.dc`` and ``.ac``), so a peer starts exactly one process a draw.
 """
 
 from __future__ import annotations
@@ -22,13 +21,10 @@ from pathlib import Path
 import numpy as np
 from rows import Row, add_count, machine_name, note, parser, positive, show, speed_row, time_row, value_row
 
-from analog_deq.calibration.measurement import SPICE_OPTIONS, Bench
+from analog_deq.calibration.measurement import Bench
 from analog_deq.calibration.mismatch import Die, NeuronMismatch
-from analog_deq.calibration.settling import STEP_RISE_S, STEP_START_S
-from analog_deq.netlists.deck import build_deck
-from analog_deq.netlists.testbench import NeuronCopy, copy_vectors, neuron_bench, step_source
 from analog_deq.pipeline.inputs import load_inputs
-from analog_deq.records import Command, Dc, Deck, Plot, Tran
+from analog_deq.records import Deck, Plot
 from analog_deq.resources import shipped
 from analog_deq.spice.rawfile import read_plots
 from analog_deq.spice.runner import run_deck
@@ -42,10 +38,7 @@ PEERS = {
     "tuned": "an ngspice process per draw, our driver",
     "installed": "ngspice -b per draw, as installed",
 }
-SHORT = {"DC transfer characteristic": "static", "Transient Analysis": "transient", "AC Analysis": "ac"}
-TRANSIENT_POINTS = 100
-"""Of the merged deck, as in the step response of the mismatch measurement."""
-
+SHORT = {"DC transfer characteristic": "static", "AC Analysis": "ac"}
 Generator = Callable[[Sequence[Die]], tuple[Deck, ...]]
 Run = tuple[tuple[Plot, ...], float]
 """Plots of a deck and the wall seconds of the process alone."""
@@ -114,35 +107,6 @@ def one_pass(
     return Pass(build_s, np.sum(deck_s, axis=0), np.sum(process_s, axis=0), tuple(plots))
 
 
-def merged_decks(bench: Bench) -> Generator:
-    """Generator of one deck a block that holds the static sweep and the step response."""
-    design, plan = bench.design, bench.plan
-    reach = plan.transfer.h_max * bench.volts_per_h
-    window = plan.settling.window_s / 2
-    drive = step_source("x", "x", plan.mismatch.step_h * bench.volts_per_h, STEP_START_S, STEP_RISE_S)
-    step = window / TRANSIENT_POINTS
-    commands: list[Command] = [
-        Dc("Vx", -reach, reach, 2 * reach / (plan.mismatch.points - 1)),
-        Tran(step, STEP_START_S + window, step),
-    ]
-
-    def decks(dies: Sequence[Die]) -> tuple[Deck, ...]:
-        copies = [NeuronCopy(die.load_siemens, deviations=die.deviations) for die in dies]
-        return (
-            build_deck(
-                "transfer and step response of mismatched neurons",
-                neuron_bench(copies, [drive], design.neuron, design.operating, bench.cells),
-                commands,
-                save=copy_vectors(len(dies), signals=("v", "zp", "zn"), supply=False),
-                options=SPICE_OPTIONS,
-                files=bench.cells.files,
-                temperature_celsius=design.operating.temperature_celsius,
-            ),
-        )
-
-    return decks
-
-
 def case_rows(
     name: str, machine: str, sides: Mapping[str, Sequence[Pass]], decks: Sequence[int], draws: tuple[int, int]
 ) -> Iterator[Row]:
@@ -202,20 +166,14 @@ def measure(bench: Bench, simulator: Simulator, repeats: int, draws: int, blocks
 
     names = ["_and_".join(SHORT.get(p.name, p.name) for p in deck.plots) for deck in decks(dies[:1])]
     note(f"{counts[0]} draws in blocks of {block} beside {counts[1]} in a process each, {repeats} times")
-    generators = {"": decks} | ({"merged": merged_decks(bench)} if names == ["static", "transient"] else {})
-    passes: dict[str, dict[str, list[Pass]]] = {name: {side: [] for side in ("ours", *PEERS)} for name in generators}
+    passes: dict[str, list[Pass]] = {side: [] for side in ("ours", *PEERS)}
     for _ in range(repeats):
-        for name, generator in generators.items():
-            passes[name]["ours"].append(one_pass(generator, dies, block, simulator))
-            passes[name]["tuned"].append(one_pass(generator, few, 1, simulator))
-            passes[name]["installed"].append(one_pass(generator, few, 1, simulator, installed))
+        passes["ours"].append(one_pass(decks, dies, block, simulator))
+        passes["tuned"].append(one_pass(decks, few, 1, simulator))
+        passes["installed"].append(one_pass(decks, few, 1, simulator, installed))
     for k, name in enumerate(names):
-        yield from case_rows(name, machine, passes[""], [k], counts)
-    if len(names) > 1:
-        yield from case_rows("_and_".join(names), machine, passes[""], range(len(names)), counts)
-    if "merged" in generators:
-        yield from case_rows("merged", machine, passes["merged"], [0], counts)
-    ours, peer = passes[""]["ours"][0], passes[""]["tuned"][0]
+        yield from case_rows(name, machine, passes, [k], counts)
+    ours, peer = passes["ours"][0], passes["tuned"][0]
     gap = static_difference(bench, ours, peer, block)
     yield value_row("monte_carlo.agreement.v_z_units", machine, gap, counts[1], bar=AGREE_BAR)
     gap = tau_difference(bench, ours, peer, dies, block)

@@ -16,6 +16,12 @@ def step_response(t_s: Tensor, amplitude: Tensor, tau_s: Tensor, delay_s: Tensor
     return amplitude * -torch.expm1(-elapsed / tau_s)
 
 
+def delayed_pole(frequency_hz: Tensor, gain: Tensor, tau_s: Tensor, delay_s: Tensor) -> Tensor:
+    """Complex response ``g exp(-j w d) / (1 + j w tau)``: what :func:`step_response` is in time."""
+    w = 2 * math.pi * frequency_hz
+    return gain * torch.exp(-1j * w * delay_s) / (1 + 1j * w * tau_s)
+
+
 def closed_loop_tau(load_siemens: Tensor, tau0_s: Tensor, tau_load: Tensor) -> Tensor:
     """``tau = tau0 + tau_load G_t``: R_F C_F plus (1 + R_F G_t) / (2 pi GBW), linear in the load."""
     return tau0_s + tau_load * load_siemens

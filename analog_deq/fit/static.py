@@ -135,20 +135,20 @@ def fit_driver(transfer: pd.DataFrame, z_unit_v: float, tolerance: float) -> For
     )  # fmt: skip
 
 
-def fit_power(power: pd.DataFrame, tolerance: float) -> Form:
-    """Supply power of one neuron, ``p0 + p_drive |drive| + p_load G_driver (|zp| + |zn|)``, relative error held out.
+POWER_TERMS = ("p0_w", "p_drive_w_per_v", "p_abs_drive_w_per_v", "p_drive2_w_per_v2", "p_load_v")
 
-    A first-order estimate for design; the energy of a verdict is always integrated from ngspice supply currents.
+
+def fit_power(power: pd.DataFrame, tolerance: float) -> Form:
+    """Supply power of one neuron, ``p0 + a drive + b |drive| + c drive^2 + d G_driver (|zp| + |zn|)``.
+
+    The even terms are a class-AB and a class-A output, the odd one an output stage that is not symmetric. Held out:
+    every second row, relative error. A first-order estimate for design; the energy of a verdict is always integrated
+    from ngspice supply currents.
     """
     order = power.reset_index(drop=True)
-    features = np.stack(
-        [
-            np.ones(len(order)),
-            order["drive"].abs().to_numpy(),
-            (order["driver_load"] * (order["zp"].abs() + order["zn"].abs())).to_numpy(),
-        ],
-        axis=1,
-    )
+    drive = order["drive"].to_numpy()
+    load = (order["driver_load"] * (order["zp"].abs() + order["zn"].abs())).to_numpy()
+    features = np.stack([np.ones(len(order)), drive, np.abs(drive), drive**2, load], axis=1)
     total = (order["p_vdd"] + order["p_vss"]).to_numpy()
     if not np.any(np.abs(total) > 0):
         raise FitError("power: the cells draw no supply current; their models carry none (status: not modelled)")
@@ -156,8 +156,8 @@ def fit_power(power: pd.DataFrame, tolerance: float) -> Form:
     solution, *_ = np.linalg.lstsq(features[~held], total[~held], rcond=None)
     relative = np.abs(features @ solution - total) / np.abs(total)
     return Form(
-        form="p0 + p_drive |drive| + p_load G_driver (|zp| + |zn|)",
-        values={"p0_w": float(solution[0]), "p_drive_w_per_v": float(solution[1]), "p_load_v": float(solution[2])},
+        form="p0 + a drive + b |drive| + c drive^2 + d G_driver (|zp| + |zn|)",
+        values={name: float(value) for name, value in zip(POWER_TERMS, solution, strict=True)},
         covariance=least_squares_covariance(features[~held], features[~held] @ solution - total[~held]).tolist(),
         domain={"drive": _span(order["drive"]), "driver_load_siemens": _span(order["driver_load"])},
         goodness=Goodness(

@@ -100,6 +100,13 @@ def mesh_lines(branches: Sequence[tuple[int, int, float]], columns: int) -> list
     return lines
 
 
+def transfer_lines(coupling: np.ndarray) -> list[str]:
+    """Transconductances from every row port to every summing node, ``coupling`` (N, 2N) in siemens."""
+    columns = coupling.shape[0]
+    rows = [f"{sign}{i}" for i in range(columns) for sign in ("zp", "zn")]
+    return [f"Gm{i}_{k} s{i} 0 {row} 0 {number(coupling[i, k])}" for i in range(columns) for k, row in enumerate(rows)]
+
+
 def ideal_currents(g_pos: np.ndarray, g_neg: np.ndarray, volts: np.ndarray) -> np.ndarray:
     """Column currents of the ideal array, i_j = sum_k V_k (g_pos - g_neg)_kj, in amperes; ``volts`` is (..., rows).
 

@@ -55,13 +55,15 @@ def build_deck(
     if options:
         flags = [k if v is True else f"{k}={v if isinstance(v, str) else number(v)}" for k, v in options.items()]
         lines.append(".options " + " ".join(flags))
-    lines += [".control", "set filetype=binary", "set appendwrite"]
+    lines += [".control", "set filetype=binary"]
     for start in range(0, len(save), SAVES_PER_LINE):
         lines.append("save " + " ".join(save[start : start + SAVES_PER_LINE]))
     plots: list[ExpectedPlot] = []
     for command in commands:
         lines += _command_lines(command)
         if not isinstance(command, Alter):
+            if not plots:
+                lines.append("set appendwrite")  # only now: the first write replaces what an earlier run left
             plots.append(_expected(command))
     lines += [f"echo {SENTINEL}", "quit 0", ".endc", ".end", ""]
     return Deck("\n".join(lines), tuple(plots), tuple(files), bound)

@@ -14,7 +14,7 @@ import numpy as np
 from PySpice.Spice.Netlist import Circuit
 
 from analog_deq.errors import NetlistError
-from analog_deq.netlists.crossbar import CrossbarParameters, flat_lines, mesh_lines
+from analog_deq.netlists.crossbar import CrossbarParameters, flat_lines, mesh_lines, transfer_lines
 from analog_deq.netlists.deck import number
 from analog_deq.netlists.neuron import NeuronCells, NeuronNodes, add_neuron, circuit_lines
 from analog_deq.spec import Neuron, Operating
@@ -79,9 +79,11 @@ def reduced_network(
     parameters: NetworkParameters,
     branches: Sequence[tuple[int, int, float]],
     port_amps: np.ndarray,
+    coupling: np.ndarray | None = None,
 ) -> list[str]:
     """Reduced netlist; ``port_amps`` (3N,) or (images, 3N) is the DAC current into each port.
 
+    ``coupling`` (N, 2N) adds transconductances from the rows to the summing nodes, for an array in one-way form.
     One image gives independent sources ``Ij{port}`` (alter them); several follow the index source ``Vk``.
     """
     amps = np.atleast_2d(port_amps)
@@ -89,6 +91,8 @@ def reduced_network(
     if amps.shape[1] != 3 * n:
         raise NetlistError(f"{amps.shape[1]} port currents for {3 * n} ports")
     lines = neuron_lines(parameters) + mesh_lines(branches, n)
+    if coupling is not None:
+        lines += transfer_lines(coupling)
     ports = port_names(n)
     if len(amps) == 1:
         return lines + [f"Ij{p} 0 {ports[p]} {number(a)}" for p, a in enumerate(amps[0])]

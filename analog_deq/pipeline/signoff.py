@@ -129,7 +129,7 @@ def _failures(result: VerifyResult, labels: np.ndarray) -> pd.DataFrame:
     samples = result.samples
     listed = samples[(samples["status"] != OK) | (samples["predicted"] != samples["label"])]
     lost = [(t.image, f"transient: {t.status}") for t in result.transients if t.status != OK]
-    lost += [(result.noise.image, f"noise: {result.noise.status}")] if result.noise.status != OK else []
+    lost += [(r.image, f"noise: {r.status}") for r in result.noise if r.status != OK]
     rows = [
         {"die": -1, "trim": "none", "image": image, "status": status, "label": labels[image], "predicted": -1}
         for image, status in lost

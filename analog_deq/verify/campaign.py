@@ -41,7 +41,7 @@ class VerifyResult:
     proxy: ProxyStates
     labels: Array
     transients: tuple[Settling, ...]
-    noise: NoiseResult
+    noise: tuple[NoiseResult, ...]
     dies: tuple[DieResult, ...]
     samples: pd.DataFrame
 
@@ -80,14 +80,14 @@ def verify_network(
     rng = generator(design.seed, Stream.VERIFY_CHOICE, 10**6)
     usable = np.flatnonzero(equilibria.ok)
     images = np.sort(rng.choice(usable, min(design.verify.transients, len(usable)), replace=False))
-    first = int(images[0]) if len(images) else 0
+    noisy = images[: design.verify.noise_images] if len(images) else np.array([0])
     progress.note(f"transients of {len(images)} images from rest")
     transients = run_transients(
         network, model, x, images, equilibria.states.z, equilibria.states.ports_v, bed, progress, flat=flat
     )
     measurements += compare.settling(transients, design.verify.settle_tolerance_fs)
     progress.note("noise of the whole network")
-    noise = run_noise(network, model, x, first, bed, progress, flat=flat)
+    noise = tuple(run_noise(network, model, x, int(i), bed, progress, flat=flat) for i in noisy)
     measurements.append(compare.noise(noise))
     progress.note(f"{design.verify.dies} mismatch dies, with and without trim")
     trim_images = generator(design.seed, Stream.VERIFY_CHOICE, 10**6 + 1).choice(
@@ -171,9 +171,11 @@ def _model_checks(
 
 
 def _failed(
-    equilibria: SweepResult, transients: list[Settling], noise: NoiseResult, dies: list[DieResult]
+    equilibria: SweepResult, transients: list[Settling], noise: tuple[NoiseResult, ...], dies: list[DieResult]
 ) -> Measurement:
-    failed = int(np.sum(~equilibria.ok)) + sum(t.status != "ok" for t in transients) + (noise.status != "ok")
+    failed = (
+        int(np.sum(~equilibria.ok)) + sum(t.status != "ok" for t in transients) + sum(r.status != "ok" for r in noise)
+    )
     failed += sum(int(np.sum(~r.untrimmed.ok)) + int(np.sum(~r.trimmed.ok)) for r in dies)
     total = len(equilibria.status) + len(transients) + 1 + sum(2 * len(r.images) for r in dies)
     return Measurement("run.failed", float(failed), "", total, detail="simulations without a valid result")

@@ -126,23 +126,19 @@ def settling(results: Sequence[Settling], tolerance: float) -> list[Measurement]
     ]
 
 
-def noise(result: NoiseResult) -> Measurement:
-    """Proxy over ngspice of the integrated noise, at the node where it is farthest from 1."""
-    n = len(result.nodes)
-    if result.status != "ok":
-        return Measurement("net.noise_ratio", None, "", n, detail=result.status, failed_samples=n)
-    ratio = result.rms_proxy / result.rms_spice
-    k = int(np.argmax(np.abs(np.log(ratio))))
-    worst = Worst(f"node {result.nodes[k]}", None, result.image, "noise")
-    return Measurement(
-        "net.noise_ratio",
-        float(ratio[k]),
-        "",
-        n,
-        (float(ratio.min()), float(ratio.max())),
-        worst,
-        "range over nodes shown",
-    )
+def noise(results: Sequence[NoiseResult]) -> Measurement:
+    """Proxy over ngspice of the integrated noise, at the image and node where it is farthest from 1."""
+    good = [r for r in results if r.status == "ok"]
+    n = sum(len(r.nodes) for r in results)
+    lost = n - sum(len(r.nodes) for r in good)
+    if not good:
+        return Measurement("net.noise_ratio", None, "", n, detail=results[0].status, failed_samples=lost)
+    ratio = np.stack([r.rms_proxy / r.rms_spice for r in good])
+    image, node = np.unravel_index(np.argmax(np.abs(np.log(ratio))), ratio.shape)
+    worst = Worst(f"node {good[image].nodes[node]}", None, good[image].image, "noise")
+    spread = (float(ratio.min()), float(ratio.max()))
+    detail = f"{len(good)} images x {ratio.shape[1]} nodes, range shown"
+    return Measurement("net.noise_ratio", float(ratio[image, node]), "", n, spread, worst, detail, lost)
 
 
 def die_accuracy(results: Sequence[DieResult], readout: Readout, y: Array) -> tuple[Array, Array]:

@@ -49,15 +49,16 @@ def figures(
         missing["fixed_point"] = "no equilibrium was simulated"
     settling = _settling(result, design, missing)
     spectrum = None
-    if result.noise.status == "ok":
+    noise = next((r for r in result.noise if r.status == "ok"), None)
+    if noise is not None:
         unit = 2 * design.neuron.z_unit_v
         spectrum = NoiseSpectrum(
-            result.noise.frequency_hz, result.noise.density * unit, result.noise.rms_spice * unit,
-            result.noise.rms_proxy * unit, tuple(f"z{k}" for k in result.noise.nodes),
-            how=f"From .noise of the whole network at test image {result.noise.image}; prediction: Lyapunov equation",
+            noise.frequency_hz, noise.density * unit, noise.rms_spice * unit,
+            noise.rms_proxy * unit, tuple(f"z{k}" for k in noise.nodes),
+            how=f"From .noise of the whole network at test image {noise.image}; prediction: Lyapunov equation",
         )  # fmt: skip
     else:
-        missing["noise"] = result.noise.status
+        missing["noise"] = result.noise[0].status
     untrimmed, trimmed = compare.die_accuracy(result.dies, readout, labels)
     own = compare.software_accuracy(result.dies, readout, labels, reading)
     dies = DieAccuracy(

@@ -23,7 +23,7 @@ from analog_deq.netlists.network import (
 from analog_deq.netlists.neuron import NeuronCells
 from analog_deq.proxy.array import source_pattern
 from analog_deq.records import Alter, Command, Dc, Deck, Noise, Op, Plot, Tran
-from analog_deq.reduction import PortAdmittance, ThinMesh, mesh, reduce_array, thin
+from analog_deq.reduction import OneWay, PortAdmittance, mesh, one_way, reduce_array, thin
 from analog_deq.spec import DesignSpec
 
 Array = np.ndarray
@@ -31,6 +31,7 @@ Options = dict[str, float | str | bool]
 
 NOISE_PER_DECADE = 10
 TRANSIENT_POINTS = 400
+WALK_STEPS = 32
 SUBSTEPS = 2
 """Sweep points per image. Halving the step between images cuts Newton's iterations; only whole images are read."""
 
@@ -53,14 +54,14 @@ class LoweredNetwork:
     deviations: Mapping[str, Array] = field(default_factory=dict)
     trim_a: Array | None = None
     reduced: PortAdmittance | None = None
-    thin: ThinMesh = field(init=False)
+    one_way: OneWay = field(init=False)
 
     def __post_init__(self) -> None:
         if self.reduced is None:
             array = self.design.crossbar
             reduced = reduce_array(self.g_pos, self.g_neg, r_line_ohm=array.r_line_ohm, r_dac_ohm=array.r_dac_ohm)
             object.__setattr__(self, "reduced", reduced)
-        object.__setattr__(self, "thin", thin(self.array, self.r_out_ohm))
+        object.__setattr__(self, "one_way", one_way(self.array, self.r_out_ohm))
 
     @property
     def array(self) -> PortAdmittance:
@@ -95,16 +96,37 @@ class LoweredNetwork:
         """DAC currents into the 3N ports (images, 3N)."""
         return np.asarray(-self.source_volts(x) @ self.array.y_sources.T)
 
-    def equilibria(self, x: Array, *, flat: bool = False, reltol: float = 1e-6) -> Deck:
+    def equilibria(self, x: Array, *, guess_h: Array | None = None, flat: bool = False, reltol: float = 1e-6) -> Deck:
         """Equilibria of images ``x`` (images, inputs): one ``.dc`` sweep over the image index.
+
+        ``guess_h`` (N,), the pre-activations expected at the first image, becomes a ``.nodeset``: with the ports held
+        there ngspice first solves each cell by itself, then lets go. It is where Newton starts, not what it finds.
 
         Newton's method walks from image to image in half steps; order the images so that neighbours are alike
         (:func:`similar_order`), or it spends ten times the iterations.
         """
         command: Command = Op() if len(x) == 1 else Dc("Vk", 0, len(x) - 1, 1 / SUBSTEPS)
-        lines = self._flat(x) if flat else self._mesh(x)
+        lines = self._flat(x) if flat else self._one_way(x)
+        if guess_h is not None:
+            lines.append(self._nodeset(guess_h))
         return self._deck(
             "equilibria of the whole network", lines, [command], self._options(reltol), saved_vectors(self.states)
+        )
+
+    def walk(self, x: Array, *, flat: bool = False, reltol: float = 1e-6) -> Deck:
+        """Equilibrium of one image ``x`` (inputs,), approached from dark inputs in ``WALK_STEPS`` steps of a sweep.
+
+        For an image whose operating point ngspice does not find at once; :meth:`read_states` reads its last point.
+        """
+        dark = np.zeros_like(x)
+        both = np.stack([dark, x])
+        lines = self._flat(both) if flat else self._one_way(both)
+        return self._deck(
+            "equilibrium of one image, walked to from dark inputs",
+            lines,
+            [Dc("Vk", 0, 1, 1 / WALK_STEPS)],
+            self._options(reltol),
+            saved_vectors(self.states),
         )
 
     def transients(self, x: Array, rest_v: float, *, flat: bool = False, reltol: float = 1e-5) -> Deck:
@@ -113,7 +135,7 @@ class LoweredNetwork:
         Rest means every integrator discharged, its op-amp's inputs at ``rest_v``; ``.ic`` holds at each transient.
         """
         window = self.design.verify.transient_window_s
-        lines = self._flat(x[:1]) if flat else self._mesh(x[:1])
+        lines = self._flat(x[:1]) if flat else self._one_way(x[:1])
         rest = number(rest_v)
         lines += [".ic " + " ".join(f"v(v{i})={rest} v(s{i})={rest}" for i in range(self.states))]
         values, prefix = (self.source_volts(x), "vx") if flat else (self.port_amps(x), "ij")
@@ -123,7 +145,7 @@ class LoweredNetwork:
                 commands.append(Alter(tuple((f"{prefix}{port}", float(value)) for port, value in enumerate(row))))
             commands.append(Tran(window / TRANSIENT_POINTS, window, window / TRANSIENT_POINTS))
         options = {**self._options(reltol), "trtol": 1.0}
-        saved = saved_vectors(self.states, signals=("zp", "zn"))
+        saved = saved_vectors(self.states, signals=("s", "zp", "zn"))
         return self._deck("settling of the whole network from rest", lines, commands, options, saved)
 
     def noise(self, x: Array, nodes: list[int], start_hz: float, stop_hz: float, *, flat: bool = False) -> Deck:
@@ -143,27 +165,50 @@ class LoweredNetwork:
         amps = ports_v @ self.array.y_sources + volts @ self.array.y_drive.T
         return np.asarray((volts * amps).sum(axis=1))
 
-    def read_states(self, plot: Plot, *, flat: bool = False) -> MeasuredStates:
-        """States of an equilibria plot, one row an image. z is half the differential row voltage over z_unit."""
+    def read_states(self, plot: Plot, *, flat: bool = False, walked: bool = False) -> MeasuredStates:
+        """States of an equilibria plot, one row an image. z is half the differential row voltage over z_unit.
+
+        ``walked`` reads the end of a :meth:`walk`.
+        """
+        keep = slice(-1, None) if walked else slice(None, None, SUBSTEPS)
         n = self.states
-        ports = np.real(plot.columns([f"v({name})" for name in port_names(n)]))[::SUBSTEPS]
-        rows = ports[:, n:] if flat else ports[:, n:] @ self.thin.correction.T
-        v = np.real(plot.columns([f"v(v{i})" for i in range(n)]))[::SUBSTEPS]
+        ports = np.real(plot.columns([f"v({name})" for name in port_names(n)]))[keep]
+        rows = ports[:, n:] if flat else self._rows(ports[:, n:], ports[:, :n])
+        v = np.real(plot.columns([f"v(v{i})" for i in range(n)]))[keep]
         ports = np.concatenate([ports[:, :n], rows], axis=1)
-        return MeasuredStates(self._reading(rows), ports, v, supply_power_w(plot, self.design)[::SUBSTEPS])
+        return MeasuredStates(self._reading(rows), ports, v, supply_power_w(plot, self.design)[keep])
 
     def read_trajectory(self, plot: Plot, *, flat: bool = False) -> tuple[Array, Array, Array]:
         """Time (points,), readings z (points, N) and supply power (points,) of a transient plot."""
-        names = [f"v({name})" for name in port_names(self.states)[self.states :]]
-        rows = np.real(plot.columns(names))
-        rows = rows if flat else rows @ self.thin.correction.T
+        n = self.states
+        ports = np.real(plot.columns([f"v({name})" for name in port_names(n)]))
+        rows = ports[:, n:] if flat else self._rows(ports[:, n:], ports[:, :n])
         return plot.sweep, self._reading(rows), supply_power_w(plot, self.design)
+
+    def _rows(self, in_deck: Array, summing: Array) -> Array:
+        """True row voltages from those of a one-way deck."""
+        return np.asarray(in_deck @ self.one_way.correction.T - summing @ self.one_way.feedback.T)
 
     def _reading(self, rows: Array) -> Array:
         return np.asarray((rows[:, 0::2] - rows[:, 1::2]) / (2 * self.design.neuron.z_unit_v))
 
+    def _nodeset(self, h: Array) -> str:
+        neuron = self.design.neuron
+        pairs = []
+        for i, value in enumerate(h):
+            z = neuron.z_unit_v * np.tanh(value)  # near enough for a start, whatever the activation
+            pairs += [f"v(v{i})={number(-neuron.v_unit_v * value)}", f"v(s{i})=0"]
+            pairs += [f"v(zp{i})={number(z)}", f"v(zn{i})={number(-z)}"]
+        return ".nodeset " + " ".join(pairs)
+
     def _mesh(self, x: Array) -> list[str]:
-        return reduced_network(self._parameters, mesh(self.thin.ports.y_ports), self.port_amps(x))
+        branches = mesh(thin(self.array, self.r_out_ohm).ports.y_ports)
+        return reduced_network(self._parameters, branches, self.port_amps(x))
+
+    def _one_way(self, x: Array) -> list[str]:
+        form = self.one_way
+        branches = mesh(form.summing) + [(self.states + k, -1, float(g)) for k, g in enumerate(form.own)]
+        return reduced_network(self._parameters, branches, self.port_amps(x), form.coupling)
 
     def _flat(self, x: Array) -> list[str]:
         return flat_network(self._parameters, self.source_volts(x))

@@ -52,7 +52,8 @@ class Replay:
         if kind == "transient" and die is not None:
             raise SpecError("--analysis transient: only of the nominal circuit; use equilibrium or noise for a die")
         model = DeployedNetwork.nominal(self.design, self.proxy, self.checkpoint.g_pos, self.checkpoint.g_neg)
-        x = model.inputs(self.task.x_test[image : image + 1]).numpy()
+        image_x = self.task.x_test[image : image + 1]
+        x = model.inputs(image_x).numpy()
         network = self.network(die, trim_a)
         if kind == "transient":
             return network.transients(x, self.proxy.integrator.values["s0_v"], flat=self.flat)
@@ -60,7 +61,8 @@ class Replay:
             nodes = np.linspace(0, network.states - 1, self.design.verify.noise_nodes).round()
             low, high = self.proxy.noise.domain["frequency_hz"]
             return network.noise(x[0], [int(n) for n in nodes], low, round_decade(high), flat=self.flat)
-        return network.equilibria(x, flat=self.flat)
+        guess = model.solve(image_x, domain_share=None).h.numpy()[0]
+        return network.equilibria(x, guess_h=guess, flat=self.flat)
 
 
 def write_deck(deck: Deck, path: Path) -> None:

@@ -64,14 +64,22 @@ class SweepResult:
 def run_sweeps(
     sweeps: Sequence[Sweep], bed: Bed, progress: Progress, *, flat: bool = False, reltol: float = 1e-6
 ) -> list[SweepResult]:
-    """One result a sweep. A block that fails is halved until the failing image stands alone."""
+    """One result a sweep.
+
+    A block that fails is halved until the failing image stands alone; that one is walked to from dark inputs, and
+    counts as failed if it is not reached then.
+    """
     results = [_empty(sweep) for sweep in sweeps]
     pending: list[tuple[int, Array]] = []
     for k, sweep in enumerate(sweeps):
         order = similar_order(sweep.h)
         pending += [(k, order[start : start + BLOCK]) for start in range(0, len(order), BLOCK)]
+    alone: list[tuple[int, Array]] = []
     while pending:
-        decks = [sweeps[k].die.equilibria(sweeps[k].x[images], flat=flat, reltol=reltol) for k, images in pending]
+        decks = [
+            sweeps[k].die.equilibria(sweeps[k].x[images], guess_h=sweeps[k].h[images[0]], flat=flat, reltol=reltol)
+            for k, images in pending
+        ]
         retry: list[tuple[int, Array]] = []
         for (k, images), outcome in zip(pending, bed.run(decks, progress), strict=True):
             if outcome.run is not None:
@@ -80,12 +88,19 @@ def run_sweeps(
                 middle = len(images) // 2
                 retry += [(k, images[:middle]), (k, images[middle:])]
             else:
-                results[k].status[images] = outcome.status
+                alone.append((k, images))
         if retry:
             progress.note(f"{len(retry)} half sweeps are simulated again to isolate a failing image")
         pending = retry
-        limit_s = max(RETRY_TIMEOUT_S, bed.timeout_s / 4)  # half a block needs half the time
-        bed = replace(bed, timeout_s=min(bed.timeout_s, limit_s))
+        bed = replace(bed, timeout_s=max(RETRY_TIMEOUT_S, bed.timeout_s / 4))  # half a block needs half the time
+    if alone:
+        progress.note(f"{len(alone)} images are walked to from dark inputs")
+    walks = [sweeps[k].die.walk(sweeps[k].x[images[0]], flat=flat, reltol=reltol) for k, images in alone]
+    for (k, images), outcome in zip(alone, bed.run(walks, progress) if walks else [], strict=True):
+        if outcome.run is None:
+            results[k].status[images] = outcome.status
+        else:
+            _store(results[k], images, sweeps[k].die.read_states(outcome.run.plots[0], flat=flat, walked=True))
     return results
 
 
