@@ -92,7 +92,8 @@ def run_sweeps(
         if retry:
             progress.note(f"{len(retry)} half sweeps are simulated again to isolate a failing image")
         pending = retry
-        bed = replace(bed, timeout_s=max(RETRY_TIMEOUT_S, bed.timeout_s / 4))  # half a block needs half the time
+        limit_s = min(bed.timeout_s, max(RETRY_TIMEOUT_S, bed.timeout_s / 4))  # half a block needs half the time
+        bed = replace(bed, timeout_s=limit_s)
     if alone:
         progress.note(f"{len(alone)} images are walked to from dark inputs")
     walks = [sweeps[k].die.walk(sweeps[k].x[images[0]], flat=flat, reltol=reltol) for k, images in alone]

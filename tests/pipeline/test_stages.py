@@ -186,7 +186,7 @@ def test_an_image_that_cannot_be_simulated_is_a_failed_sample(work: Path, tiny: 
     [
         ("settling of the whole network", {"net.settle_err", "net.settle_end"}),
         ("output noise of the whole network", {"net.noise_ratio"}),
-        ("static transfer of mismatched neurons", {"net.die_fixed_point_err"}),
+        ("transfer and frequency response of mismatched neurons", {"net.die_fixed_point_err"}),
     ],
 )
 def test_a_measurement_that_cannot_be_simulated_fails_its_rows(

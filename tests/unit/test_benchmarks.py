@@ -214,16 +214,6 @@ def test_a_pass_simulates_every_draw_once(modules: dict[str, ModuleType], inputs
         assert sum(repr(die.deviations["opamp.vos"]) in text for text in seen) == kinds
 
 
-def test_merged_deck_holds_both_analyses_of_the_same_copies(modules: dict[str, ModuleType], inputs: Inputs) -> None:
-    bench = Bench(inputs.design, inputs.plan, inputs.cells)
-    dies = NeuronMismatch().samples(bench)[:3]
-    (deck,) = modules["monte_carlo"].merged_decks(bench)(dies)
-    assert [plot.name for plot in deck.plots] == ["DC transfer characteristic", "Transient Analysis"]
-    assert deck.plots[0].points == inputs.plan.mismatch.points
-    assert "v(zn2)" in deck.text
-    assert all(repr(die.deviations["opamp.vos"]) in deck.text for die in dies)
-
-
 def test_static_difference_is_in_units_of_h_and_z(modules: dict[str, ModuleType], inputs: Inputs) -> None:
     monte_carlo = modules["monte_carlo"]
     bench = Bench(inputs.design, inputs.plan, inputs.cells)

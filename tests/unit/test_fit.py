@@ -17,7 +17,7 @@ from analog_deq.errors import FitError, OutOfDomainError, SchemaError
 from analog_deq.fit.dynamics import fit_noise, fit_tau
 from analog_deq.fit.fit import fit_proxy
 from analog_deq.fit.parameters import Form, Goodness, ProxyParameters, check_goodness, read_proxy, write_proxy
-from analog_deq.fit.static import fit_activation, fit_driver, fit_integrator, fit_power
+from analog_deq.fit.static import POWER_TERMS, fit_activation, fit_driver, fit_integrator, fit_power
 from analog_deq.fit.variation import extract_neurons, fit_conductance, fit_crossbar, fit_mismatch
 from analog_deq.spec import Tolerances
 
@@ -44,7 +44,8 @@ def test_exact_tables_give_the_parameters_back():
     assert p.tau.values["tau_load_s_per_siemens"] == pytest.approx(h.TAU_LOAD, rel=1e-9)
     assert p.tau.values["delay_s"] == pytest.approx(h.DELAY, rel=1e-9)
     assert p.power.values["p0_w"] == pytest.approx(h.P0, rel=1e-9)
-    assert p.power.values["p_drive_w_per_v"] == pytest.approx(h.P_DRIVE, rel=1e-9)
+    assert p.power.values["p_abs_drive_w_per_v"] == pytest.approx(h.P_DRIVE, rel=1e-9)
+    assert p.power.values["p_drive_w_per_v"] == pytest.approx(0.0, abs=1e-9 * h.P_DRIVE)
     assert p.power.values["p_load_v"] == pytest.approx(h.P_LOAD, rel=1e-9)
     assert p.crossbar.goodness.held_out < 1e-12
 
@@ -170,7 +171,7 @@ def test_covariance_of_the_power():
     def fit(rng: np.random.Generator) -> Form:
         return fit_power(clean.assign(p_vdd=clean["p_vdd"] + 1e-6 * rng.standard_normal(len(clean))), 1.0)
 
-    assert_calibrated(fit, ["p0_w", "p_drive_w_per_v", "p_load_v"], [h.P0, h.P_DRIVE, h.P_LOAD])
+    assert_calibrated(fit, list(POWER_TERMS), [h.P0, 0.0, h.P_DRIVE, 0.0, h.P_LOAD])
 
 
 def noise_fit(rows: pd.DataFrame, tolerance: float = 1.0) -> Form:
