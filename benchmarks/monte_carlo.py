@@ -4,7 +4,8 @@ The draws are those of ``analog-deq calibrate``: every mismatched parameter of o
 numbers. Both sides use the same deck generator, one worker and nothing cached. There are two peers. ``tuned`` is our
 own driver with one copy in a deck: no start-up files, one thread, every check. ``installed`` is plain
 ``ngspice -b -r out.raw deck.cir`` with the start-up file and the threads that the distribution chose, and no checks.
-A deck holds both analyses of its draws (``.dc`` and ``.ac``), so a peer starts exactly one process a draw.
+A deck holds both analyses of its draws (``.dc`` and ``.ac``), so a peer starts exactly one process a draw. The
+``stage`` rows are the whole Monte-Carlo part of the calibration, neurons and synapses; the bar is on all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from rows import Row, add_count, machine_name, note, parser, positive, show, speed_row, time_row, value_row
 
 from analog_deq.calibration.measurement import Bench
-from analog_deq.calibration.mismatch import Die, NeuronMismatch
+from analog_deq.calibration.mismatch import ConductanceMismatch, Die, NeuronMismatch
 from analog_deq.pipeline.inputs import load_inputs
 from analog_deq.records import Deck, Plot
 from analog_deq.resources import shipped
@@ -130,6 +131,29 @@ def case_rows(
                 yield speed_row(row, machine, mine, theirs, peer_name, bar=bar, per=draws)
 
 
+def stage_rows(
+    bench: Bench,
+    simulator: Simulator,
+    machine: str,
+    neurons: Mapping[str, Sequence[Pass]],
+    counts: tuple[int, int],
+    repeats: int,
+) -> Iterator[Row]:
+    """The whole Monte-Carlo part of calibrate: a die is a neuron and a synapse at every level, each in its deck."""
+    synapses = ConductanceMismatch()
+    samples = synapses.samples(bench)
+    times: dict[str, list[float]] = {side: [] for side in neurons}
+    for k in range(repeats):
+        for side in neurons:
+            part = samples if side == "ours" else samples[: counts[1]]
+            size = synapses.block_size(bench) if side == "ours" else 1
+            run = installed if side == "installed" else tuned
+            done = one_pass(lambda block: synapses.decks(bench, block), part, size, simulator, run)
+            times[side].append(done.total_s / len(part) + neurons[side][k].total_s / counts[side != "ours"])
+    for peer, peer_name in PEERS.items():
+        yield speed_row(f"monte_carlo.stage.{peer}.s_per_die", machine, times["ours"], times[peer], peer_name, bar=BAR)
+
+
 def static_difference(bench: Bench, ours: Pass, peer: Pass, block: int) -> float:
     """Largest difference of v in units of h and of z, over the draws of the peer."""
     neuron, worst = bench.design.neuron, 0.0
@@ -173,6 +197,7 @@ def measure(bench: Bench, simulator: Simulator, repeats: int, draws: int, blocks
         passes["installed"].append(one_pass(decks, few, 1, simulator, installed))
     for k, name in enumerate(names):
         yield from case_rows(name, machine, passes, [k], counts)
+    yield from stage_rows(bench, simulator, machine, passes, counts, repeats)
     ours, peer = passes["ours"][0], passes["tuned"][0]
     gap = static_difference(bench, ours, peer, block)
     yield value_row("monte_carlo.agreement.v_z_units", machine, gap, counts[1], bar=AGREE_BAR)

@@ -39,17 +39,21 @@ def neuron_bench(
     v_unit for an ideal integrator. ``drives`` are the source lines that define the drive nodes.
     """
     circuit = Circuit("neuron_bench")
+    harness = list(drives)  # as text: blocks of hundreds of copies spend their building time here
+    vdd, vss, gm = number(operating.vdd_v), number(operating.vss_v), number(1 / neuron.r_feedback_ohm)
     for k, copy in enumerate(copies):
         nodes = NeuronNodes.numbered(k, vdd=f"vdd{k}", vss=f"vss{k}")
-        circuit.V(f"dd{k}", nodes.vdd, "0", operating.vdd_v)
-        circuit.V(f"ss{k}", nodes.vss, "0", operating.vss_v)
-        circuit.VCCS(f"in{k}", "0", nodes.summing, copy.drive, "0", 1 / neuron.r_feedback_ohm)
-        circuit.R(f"l{k}", nodes.summing, "0", 1 / copy.load_siemens)
+        harness += [
+            f"Vdd{k} {nodes.vdd} 0 {vdd}",
+            f"Vss{k} {nodes.vss} 0 {vss}",
+            f"Gin{k} 0 {nodes.summing} {copy.drive} 0 {gm}",
+            f"Rl{k} {nodes.summing} 0 {number(1 / copy.load_siemens)}",
+        ]
         if copy.driver_load_siemens > 0:
-            circuit.R(f"p{k}", nodes.z_pos, "0", 1 / copy.driver_load_siemens)
-            circuit.R(f"n{k}", nodes.z_neg, "0", 1 / copy.driver_load_siemens)
+            load = number(1 / copy.driver_load_siemens)
+            harness += [f"Rp{k} {nodes.z_pos} 0 {load}", f"Rn{k} {nodes.z_neg} 0 {load}"]
         add_neuron(circuit, k, nodes, neuron, cells, copy.deviations)
-    return [*cells.includes, *drives, *circuit_lines(circuit)]
+    return [*cells.includes, *harness, *circuit_lines(circuit)]
 
 
 def copy_vectors(copies: int, signals: Sequence[str] = ("v", "s", "zp", "zn"), supply: bool = True) -> list[str]:
