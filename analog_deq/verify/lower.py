@@ -116,7 +116,9 @@ class LoweredNetwork:
     def walk(self, x: Array, *, flat: bool = False, reltol: float = 1e-6) -> Deck:
         """Equilibrium of one image ``x`` (inputs,), approached from dark inputs in ``WALK_STEPS`` steps of a sweep.
 
-        For an image whose operating point ngspice does not find at once; :meth:`read_states` reads its last point.
+        For an image whose operating point ngspice does not find at once; :meth:`read_states` reads its last point. It
+        runs on Sparse: KLU, which keeps its pivots, may meet a singular matrix at an iterate on the way, and a run
+        whose log says so is refused, because a floating node says the same.
         """
         dark = np.zeros_like(x)
         both = np.stack([dark, x])
@@ -125,7 +127,7 @@ class LoweredNetwork:
             "equilibrium of one image, walked to from dark inputs",
             lines,
             [Dc("Vk", 0, 1, 1 / WALK_STEPS)],
-            self._options(reltol),
+            {key: value for key, value in self._options(reltol).items() if key != "klu"},
             saved_vectors(self.states),
         )
 
