@@ -76,7 +76,6 @@ def run_campaign(
     failed = runs = reused = 0
     while pending:
         decks = [deck for block in pending for deck in block.decks]
-        progress.start("calibrate", len(decks))
         outcomes = simulate_all(
             decks, simulator=simulator, root=root, stage="spice", jobs=jobs, timeout_s=limit_s, progress=progress,
             executor=executor,

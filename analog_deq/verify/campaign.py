@@ -177,7 +177,7 @@ def _failed(
         int(np.sum(~equilibria.ok)) + sum(t.status != "ok" for t in transients) + sum(r.status != "ok" for r in noise)
     )
     failed += sum(int(np.sum(~r.untrimmed.ok)) + int(np.sum(~r.trimmed.ok)) for r in dies)
-    total = len(equilibria.status) + len(transients) + 1 + sum(2 * len(r.images) for r in dies)
+    total = len(equilibria.status) + len(transients) + len(noise) + sum(2 * len(r.images) for r in dies)
     return Measurement("run.failed", float(failed), "", total, detail="simulations without a valid result")
 
 
