@@ -31,6 +31,7 @@ Options = dict[str, float | str | bool]
 
 NOISE_PER_DECADE = 10
 TRANSIENT_POINTS = 400
+ONE_WAY_NOTE = " (array reduced, one-way: read rows as docs/decisions/0003 says; a flat deck needs no correction)"
 WALK_STEPS = 32
 SUBSTEPS = 2
 """Sweep points per image. Halving the step between images cuts Newton's iterations; only whole images are read."""
@@ -110,7 +111,11 @@ class LoweredNetwork:
         if guess_h is not None:
             lines.append(self._nodeset(guess_h))
         return self._deck(
-            "equilibria of the whole network", lines, [command], self._options(reltol), saved_vectors(self.states)
+            "equilibria of the whole network" + ("" if flat else ONE_WAY_NOTE),
+            lines,
+            [command],
+            self._options(reltol),
+            saved_vectors(self.states),
         )
 
     def walk(self, x: Array, *, flat: bool = False, reltol: float = 1e-6) -> Deck:
@@ -124,7 +129,7 @@ class LoweredNetwork:
         both = np.stack([dark, x])
         lines = self._flat(both) if flat else self._one_way(both)
         return self._deck(
-            "equilibrium of one image, walked to from dark inputs",
+            "equilibrium of one image, walked to from dark inputs" + ("" if flat else ONE_WAY_NOTE),
             lines,
             [Dc("Vk", 0, 1, 1 / WALK_STEPS)],
             {key: value for key, value in self._options(reltol).items() if key != "klu"},
@@ -148,7 +153,9 @@ class LoweredNetwork:
             commands.append(Tran(window / TRANSIENT_POINTS, window, window / TRANSIENT_POINTS))
         options = {**self._options(reltol), "trtol": 1.0}
         saved = saved_vectors(self.states, signals=("s", "zp", "zn"))
-        return self._deck("settling of the whole network from rest", lines, commands, options, saved)
+        return self._deck(
+            "settling of the whole network from rest" + ("" if flat else ONE_WAY_NOTE), lines, commands, options, saved
+        )
 
     def noise(self, x: Array, nodes: list[int], start_hz: float, stop_hz: float, *, flat: bool = False) -> Deck:
         """Output noise of the differential rows of ``nodes`` at the equilibrium of one image ``x`` (inputs,)."""
