@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 from scipy.optimize import least_squares, nnls
 
-from analog_deq.fit.forms import hermite, loop_noise_density, low_pass, pchip_slopes
-from analog_deq.fit.parameters import Form, Goodness, Table, least_squares_covariance
+from analog_deq.fit.forms import closed_loop_tau, hermite, loop_noise_density, low_pass, pchip_slopes
+from analog_deq.fit.parameters import Form, Goodness, Table, least_squares_covariance, tau_coefficients
 from analog_deq.fit.static import split_axis
 
 
@@ -73,7 +73,7 @@ def fit_noise(
     records = []
     for _, group in noise.groupby(["load", "bias"]):
         load, bias = float(group["load"].iloc[0]), float(group["bias"].iloc[0])
-        tau_s = tau.values["tau0_s"] + tau.values["tau_load_s_per_siemens"] * load
+        tau_s = closed_loop_tau(load, *tau_coefficients(tau))
         spectra = {name: part.sort_values("frequency") for name, part in group.groupby("output")}
         f = spectra["v"]["frequency"].to_numpy(copy=True)  # torch warns of pandas' read-only views
         s_v = (spectra["v"]["density"].to_numpy() / v_unit_v) ** 2

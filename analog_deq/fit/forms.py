@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,14 +24,12 @@ def delayed_pole(frequency_hz: Tensor, gain: Tensor, tau_s: Tensor, delay_s: Ten
     return gain * torch.exp(-1j * w * delay_s) / (1 + 1j * w * tau_s)
 
 
-def closed_loop_tau(load_siemens: Tensor, tau0_s: Tensor, tau_load: Tensor) -> Tensor:
+Load = TypeVar("Load", float, np.ndarray, Tensor)
+
+
+def closed_loop_tau(load_siemens: Load, tau0_s: float, tau_load: float) -> Load:
     """``tau = tau0 + tau_load G_t``: R_F C_F plus (1 + R_F G_t) / (2 pi GBW), linear in the load."""
     return tau0_s + tau_load * load_siemens
-
-
-def closed_loop_gain(load_siemens: Tensor, r_feedback_ohm: float, a0: Tensor) -> Tensor:
-    """DC gain of the integrator relative to ideal, ``1 / (1 + (1 + R_F G_t) / A0)``."""
-    return 1 / (1 + (1 + r_feedback_ohm * load_siemens) / a0)
 
 
 def loop_noise_density(load_siemens: Tensor, en: Tensor, r_feedback_ohm: float, temperature_k: float) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -107,6 +107,11 @@ class ProxyParameters(_Frozen):
         }  # fmt: skip
 
 
+def tau_coefficients(tau: Form) -> tuple[float, float]:
+    """The two coefficients of ``forms.closed_loop_tau``: seconds, and seconds per siemens."""
+    return tau.values["tau0_s"], tau.values["tau_load_s_per_siemens"]
+
+
 def check_goodness(part: str, goodness: Goodness) -> None:
     """FitError when the held-out error exceeds its tolerance; the message says by how much."""
     if not goodness.held_out <= goodness.tolerance:  # also catches NaN
@@ -138,9 +143,6 @@ def read_proxy(path: Path) -> ProxyParameters:
         first = error.errors()[0]
         place = ".".join(str(p) for p in first["loc"])
         raise SchemaError(f"{path}: {place}: {first['msg']}; the file was edited or truncated, fit again") from error
-
-
-Split = Literal["train", "held_out"]
 
 
 def least_squares_covariance(design: np.ndarray, residual: np.ndarray) -> np.ndarray:

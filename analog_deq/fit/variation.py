@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 from scipy.optimize import least_squares
 
-from analog_deq.fit.forms import hermite, pchip_slopes
-from analog_deq.fit.parameters import Distribution, Form, Goodness, Table
+from analog_deq.fit.forms import closed_loop_tau, hermite, pchip_slopes
+from analog_deq.fit.parameters import Distribution, Form, Goodness, Table, tau_coefficients
 from analog_deq.reduction import reduce_array
 
 NEURON_PARAMETERS = ("vos_v", "r_feedback", "tau", "sat", "in_scale", "in_offset", "out_offset")
@@ -28,11 +28,11 @@ def extract_neurons(
     r_feedback_ohm: float,
     v_unit_v: float,
     z_unit_v: float,
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """Parameters of each neuron from its own terminal measurements, and the held-out residuals of z.
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """Parameters of each neuron from its own terminal measurements, and the residuals of z.
 
-    Returns a frame with one row a die (columns ``die`` and ``NEURON_PARAMETERS``) and the residuals at every second
-    drive point, which the fit did not see.
+    Returns a frame with one row a die (columns ``die`` and ``NEURON_PARAMETERS``), the residuals at the drive points the
+    fit used, and those at every second point, which it did not see.
     """
     table = torch.as_tensor(activation.values, dtype=torch.float64)
     slopes = pchip_slopes(table, activation.step)
@@ -43,7 +43,7 @@ def extract_neurons(
         value, _ = hermite(torch.as_tensor(p[1] * h + p[2]), activation.start, activation.step, table, slopes)
         return np.asarray(p[0] * value.numpy() + p[3])
 
-    rows, residuals = [], []
+    rows, used, residuals = [], [], []
     for die, group in curves.groupby("die"):
         load = float(group["load"].iloc[0])
         ratio = 1 + r_feedback_ohm * load
@@ -57,11 +57,12 @@ def extract_neurons(
         h = (-group["v"] / v_unit_v).to_numpy()
         z = ((group["zp"] - group["zn"]) / (2 * z_unit_v)).to_numpy()
         fit = least_squares(lambda p, h=h, z=z: model(p, h[0::2]) - z[0::2], [1.0, 1.0, 0.0, 0.0], xtol=1e-12)
+        used.append(fit.fun)
         residuals.append(model(fit.x, h[1::2]) - z[1::2])
-        nominal_tau = tau.values["tau0_s"] + tau.values["tau_load_s_per_siemens"] * load
+        nominal_tau = closed_loop_tau(load, *tau_coefficients(tau))
         relative_tau = float(taus[die]) / nominal_tau - 1
         rows.append((die, vos, float(relative_r), relative_tau, *map(float, fit.x)))
-    return pd.DataFrame(rows, columns=["die", *NEURON_PARAMETERS]), np.concatenate(residuals)
+    return pd.DataFrame(rows, columns=["die", *NEURON_PARAMETERS]), np.concatenate(used), np.concatenate(residuals)
 
 
 def fit_mismatch(
@@ -78,7 +79,7 @@ def fit_mismatch(
     failed: int,
 ) -> Distribution:
     """Mean and covariance of the neuron parameters over dies; held out: every second point of each die's curve."""
-    frame, residuals = extract_neurons(
+    frame, used, residuals = extract_neurons(
         curves,
         dynamics,
         integrator,
@@ -90,7 +91,7 @@ def fit_mismatch(
     )
     values = frame[list(NEURON_PARAMETERS)].to_numpy()
     covariance = np.cov(values.T)
-    rms = float(np.sqrt(np.mean(residuals**2)))
+    train, held_out = (float(np.sqrt(np.mean(part**2))) for part in (used, residuals))
     return Distribution(
         names=list(NEURON_PARAMETERS),
         mean=[float(v) for v in values.mean(axis=0)],
@@ -99,7 +100,7 @@ def fit_mismatch(
         dies=len(values),
         failed=failed,
         goodness=Goodness(
-            unit="units of z, rms", train=rms, held_out=rms, n_train=len(curves) - len(residuals),
+            unit="units of z, rms", train=train, held_out=held_out, n_train=len(used),
             n_held_out=len(residuals), tolerance=tolerance,
         ),
     )  # fmt: skip
@@ -108,8 +109,7 @@ def fit_mismatch(
 def fit_conductance(conductance: pd.DataFrame, tolerance: float) -> Form:
     """Mean and relative spread of programmed conductances: ``g = target (1 + mean + sigma n)``.
 
-    Train on the even dies; held out: the relative difference of the odd dies' spread, in its own standard errors
-    times its sampling error, so that pure chance stays below the tolerance.
+    Fitted on the even dies; the held-out error is the difference between the odd dies' relative spread and theirs.
     """
     relative = conductance["measured"] / conductance["target"] - 1
     even = conductance["die"] % 2 == 0

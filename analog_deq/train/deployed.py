@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from analog_deq.equilibrium.solve import equilibrium
-from analog_deq.fit.parameters import ProxyParameters
+from analog_deq.fit.forms import closed_loop_tau
+from analog_deq.fit.parameters import ProxyParameters, tau_coefficients
 from analog_deq.proxy.activation import TableActivation
 from analog_deq.proxy.array import EffectiveMap, effective_map
 from analog_deq.proxy.mapping import quantise
@@ -53,8 +54,8 @@ class DeployedNetwork:
     @property
     def tau_s(self) -> Tensor:
         """Time constant of each neuron under its load."""
-        form = self.proxy.tau.values
-        return torch.as_tensor((form["tau0_s"] + form["tau_load_s_per_siemens"] * self.map.load) * self.tau_scale)
+        tau = closed_loop_tau(self.map.load, *tau_coefficients(self.proxy.tau))
+        return torch.as_tensor(tau * self.tau_scale)
 
     def inputs(self, x: Tensor) -> Tensor:
         """What the DACs make of inputs (images, M)."""

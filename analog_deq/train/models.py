@@ -13,7 +13,8 @@ from analog_deq.draws import Stream, generator
 from analog_deq.equilibrium.network_noise import network_covariance
 from analog_deq.equilibrium.noise import sample_noise
 from analog_deq.equilibrium.solve import Activation, Tanh, equilibrium
-from analog_deq.fit.parameters import ProxyParameters
+from analog_deq.fit.forms import closed_loop_tau
+from analog_deq.fit.parameters import ProxyParameters, tau_coefficients
 from analog_deq.proxy.activation import TableActivation
 from analog_deq.proxy.approximate import TiedMap
 from analog_deq.proxy.draws import draw_network
@@ -114,8 +115,7 @@ class ProxyModel(nn.Module):
         return States(quantise(reading, design.converters.adc_bits), penalty)
 
     def _read_noise(self, w: Tensor, load: Tensor, slope: Tensor, step: int, batch: int) -> Tensor:
-        tau_form = self.proxy.tau.values
-        tau = tau_form["tau0_s"] + tau_form["tau_load_s_per_siemens"] * load
+        tau = closed_loop_tau(load, *tau_coefficients(self.proxy.tau))
         low, high = self.proxy.noise.domain["load_siemens"]
         inside = np.clip(load.numpy(), low, high)  # a draw may leave the range by its mismatch; the noise barely moves
         covariance = network_covariance(self.design, self.proxy, w, inside, slope.mean(0), tau)

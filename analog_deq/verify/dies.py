@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analog_deq.calibration.measurement import Bench
-from analog_deq.calibration.mismatch import Die, NeuronMismatch, neuron_sigmas
+from analog_deq.calibration.measurement import SPICE_OPTIONS, Bench
+from analog_deq.calibration.mismatch import READ_V, Die, NeuronMismatch, neuron_sigmas
 from analog_deq.draws import Stream, deviations, generator
 from analog_deq.errors import SimulationError
 from analog_deq.fit.variation import extract_neurons
+from analog_deq.netlists.deck import build_deck
+from analog_deq.netlists.testbench import synapse_bench
 from analog_deq.proxy.array import effective_map
-from analog_deq.records import Progress
+from analog_deq.records import Op, Progress
 from analog_deq.reduction import reduce_array
 from analog_deq.spec import CalibrationPlan
 from analog_deq.train.deployed import DeployedNetwork
@@ -114,10 +116,34 @@ def run_dies(
     return [DieResult(die, chosen[k], first[k], second[k], currents[k], int(clipped[k])) for k, die in enumerate(dies)]
 
 
+def read_conductances(network: LoweredNetwork, bed: Bed, progress: Progress) -> tuple[Array, Array]:
+    """Conductances (logical rows, N) of a die, each synapse cell read in ngspice at ``READ_V``.
+
+    Raises the SimulationError of a read that failed.
+    """
+    programmed = np.concatenate([network.g_pos.ravel(), network.g_neg.ravel()])
+    deck = build_deck(
+        "every synapse of one die, read back",
+        synapse_bench([(float(g), 0.0) for g in programmed], network.cells, READ_V),
+        [Op()],
+        save=[f"i(vg{k})" for k in range(len(programmed))],
+        options=SPICE_OPTIONS,
+        files=[network.cells.synapse.file],
+        temperature_celsius=network.design.operating.temperature_celsius,
+    )
+    outcome = bed.run([deck], progress)[0]
+    if outcome.run is None:
+        raise outcome.error or SimulationError(outcome.status)
+    plot = outcome.run.plots[0]
+    read = -np.real(plot.columns([f"i(vg{k})" for k in range(len(programmed))]))[0] / READ_V
+    both = read.reshape(2, *network.g_pos.shape)
+    return both[0], both[1]
+
+
 def extracted_model(
     network: LoweredNetwork, model: DeployedNetwork, plan: CalibrationPlan, bed: Bed, progress: Progress
 ) -> DeployedNetwork:
-    """The proxy of one die from measurements at its neurons' own terminals; conductances as read back.
+    """The proxy of one die from measurements at its neurons' and synapses' own terminals.
 
     Each neuron is measured alone on the calibration testbench, its parameters extracted as in the fit. Raises the
     SimulationError of a measurement that failed: a die that cannot be measured has no proxy.
@@ -137,13 +163,14 @@ def extracted_model(
         plots.append(outcome.run.plots)
     rows = measurement.tabulate(bench, dies, plots)
     neuron = design.neuron
-    frame, _ = extract_neurons(
+    frame, _, _ = extract_neurons(
         rows["mismatch"], rows["mismatch_dynamic"], proxy.integrator, proxy.tau, proxy.activation,
         r_feedback_ohm=neuron.r_feedback_ohm, v_unit_v=neuron.v_unit_v, z_unit_v=neuron.z_unit_v,
     )  # fmt: skip
     column = {name: frame[name].to_numpy(copy=True) for name in frame.columns}
+    g_pos, g_neg = read_conductances(network, bed, progress)
     effective = effective_map(
-        design, proxy, network.g_pos, network.g_neg, vos_v=column["vos_v"], r_feedback=column["r_feedback"],
+        design, proxy, g_pos, g_neg, vos_v=column["vos_v"], r_feedback=column["r_feedback"],
         trim_a=0.0 if network.trim_a is None else network.trim_a,
     )  # fmt: skip
     act = model.act.varied(*(torch.as_tensor(column[k]) for k in ("sat", "in_scale", "in_offset", "out_offset")))

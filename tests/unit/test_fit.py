@@ -78,7 +78,7 @@ def test_every_part_holds_out_rows_and_states_an_error_within_its_tolerance():
 def test_neurons_are_extracted_from_their_own_terminals():
     curves, steps, injected = h.mismatch_rows(dies=24)
     p = proxy()
-    frame, residuals = extract_neurons(
+    frame, _, residuals = extract_neurons(
         curves, steps, p.integrator, p.tau, p.activation,
         r_feedback_ohm=h.R_FEEDBACK, v_unit_v=h.V_UNIT, z_unit_v=h.Z_UNIT,
     )  # fmt: skip
