@@ -31,8 +31,8 @@ def extract_neurons(
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """Parameters of each neuron from its own terminal measurements, and the residuals of z.
 
-    Returns a frame with one row a die (columns ``die`` and ``NEURON_PARAMETERS``), the residuals at the drive points the
-    fit used, and those at every second point, which it did not see.
+    Returns a frame with one row a die (columns ``die`` and ``NEURON_PARAMETERS``), the residuals at the drive points
+    the fit used, and those at every second point, which it did not see.
     """
     table = torch.as_tensor(activation.values, dtype=torch.float64)
     slopes = pchip_slopes(table, activation.step)
