@@ -17,8 +17,9 @@ from analog_deq.errors import NetlistError, SpecError
 from analog_deq.netlists.contract_schema import ROLES as ROLES
 from analog_deq.netlists.contract_schema import CellContract as CellContract
 from analog_deq.netlists.contract_schema import check_contract
-from analog_deq.netlists.header import SubcktHeader, logical_lines, read_header, strip_comment
-from analog_deq.netlists.screen import include_name, screen_netlist
+from analog_deq.netlists.header import SubcktHeader, logical_lines, read_header
+from analog_deq.netlists.includes import read_netlist
+from analog_deq.netlists.screen import screen_netlist
 from analog_deq.spec import read_toml, validate
 
 _INSTANCE = re.compile(r"[xX][\w.]+\Z")
@@ -121,39 +122,13 @@ def read_contract(path: Path) -> Cell:
     file_name = contract.cell.netlist
     if _FILE_NAME.match(file_name) is None:
         raise SpecError(f"{path}: cell.netlist = {file_name!r}: must be a .cir file beside the contract (not deck.cir)")
-    netlist = _read_netlist(path.parent / file_name, path.parent, (), path)
+    netlist = read_netlist(path.parent / file_name, path.parent, path)
     screen_netlist(netlist, str(path.parent / file_name))
     header = read_header(netlist, source=str(path.parent / file_name))
     check_contract(contract, header, path)
     _refuse_supplies(netlist, contract, path.parent / file_name)
     digest = hashlib.sha256(path.read_bytes() + b"\0" + netlist.encode()).hexdigest()
     return Cell(contract, netlist, header, digest, str(path))
-
-
-def _read_netlist(path: Path, folder: Path, stack: tuple[Path, ...], contract: Path) -> str:
-    """Screened text of ``path`` with its includes written in, each from inside ``folder``."""
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise NetlistError(f"{path}: lies outside {folder}; a cell includes only files of its own folder")
-    if path in stack:
-        raise NetlistError(f"{path}: includes itself through {stack[-1]}; break the circle")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reader = f"cell.netlist of {contract}" if not stack else f"an .include of {stack[-1]}"
-        raise NetlistError(f"{path}: cannot be read ({error}); {reader} names it, it must be UTF-8 text") from error
-    screen_netlist(text, str(path), fragment=bool(stack) or ".include" in text.lower())
-    lines = text.replace("\r\n", "\n").split("\n")
-    for line in reversed(list(logical_lines(text, str(path)))):
-        if line.text.split(None, 1)[0].lower() == ".include":
-            if strip_comment(lines[line.number - 1]) != line.text:
-                raise NetlistError(f"{path}:{line.number}: {line.raw!r} is continued; write the .include on one line")
-            name = include_name(line, _already_screened)
-            lines[line.number - 1] = _read_netlist(path.parent / name, folder, (*stack, path), contract).rstrip("\n")
-    return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def _already_screened(what: str, mend: str) -> None:
-    raise NetlistError(f"an include passed the screen and failed later: {what}; {mend}")
 
 
 def _refuse_supplies(netlist: str, contract: CellContract, path: Path) -> None:

@@ -21,7 +21,8 @@ ELEMENT_WORDS = {
 }  # fmt: skip
 """Allowed element letters and the fewest words such a line can have."""
 
-CARDS = frozenset({".subckt", ".ends", ".model", ".param", ".include", ".func"})
+INCLUDE_CARDS = frozenset({".include", ".inc", ".lib"})
+CARDS = frozenset({".subckt", ".ends", ".model", ".param", ".func"}) | INCLUDE_CARDS
 MODEL_TYPES = frozenset(
     {"r", "c", "l", "d", "npn", "pnp", "njf", "pjf", "nmos", "pmos", "vdmos", "sw", "csw"},
 )
@@ -71,6 +72,8 @@ def screen_netlist(text: str, source: str, *, fragment: bool = False) -> None:
             depth -= 1
         if tops > 1 and not fragment:
             refuse("starts a second top-level .subckt", "nest helper subcircuits inside the cell's own")
+        if card in INCLUDE_CARDS and not fragment:
+            refuse("brings in a file", "a cell is one text: read_netlist writes its files in")
         _screen_line(line, card, refuse, resistor_models)
     if not fragment:
         read_header(text, source=source)
@@ -129,26 +132,35 @@ def _screen_line(line: LogicalLine, card: str, refuse: Callable[[str, str], None
 
 def _screen_card(line: LogicalLine, card: str, refuse: Callable[[str, str], None]) -> None:
     if card not in CARDS:
-        mend = (
-            "include one corner's file instead" if card == ".lib" else "analyses, options and supplies are the deck's"
-        )
-        refuse(f"has the card {card}, which a cell must not hold", mend)
+        refuse(f"has the card {card}, which a cell must not hold", "analyses, options and supplies are the deck's")
     words = line.text.split()
     if card == ".model":
         kind = re.split(r"[\s(]", " ".join(words[2:]).lower() or " ", maxsplit=1)[0]
         if kind not in MODEL_TYPES:
             refuse(f"has the model type {kind!r}", f"allowed are {', '.join(sorted(MODEL_TYPES))}")
-    if card == ".include":
-        include_name(line, refuse)
+    if card in INCLUDE_CARDS:
+        _screen_include(line, card, refuse)
 
 
-def include_name(line: LogicalLine, refuse: Callable[[str, str], None]) -> str:
-    """Relative file name of an ``.include`` line; refused when it is absolute, climbs out, or needs a shell."""
-    words = line.text.split(None, 1)
-    name = words[1].strip().strip("\"'") if len(words) == 2 else ""
+def _screen_include(line: LogicalLine, card: str, refuse: Callable[[str, str], None]) -> None:
+    name, section = included_file(line)
+    if card == ".lib" and not (name and re.fullmatch(r"[\w.-]+", section)):
+        refuse("is no '.lib FILE SECTION'", "name a file beside the cell and one of its .lib sections")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) or ".." in name.split("/"):
         refuse(f"includes {name!r}", "include a file beside the cell, by its relative name")
-    return name
+
+
+def included_file(line: LogicalLine) -> tuple[str, str]:
+    """(file, section) of an ``.include`` or ``.lib`` line, quotes off; empty where it names none or says more.
+
+    >>> included_file(LogicalLine(1, "", ".lib 'corners.lib' TT"))
+    ('corners.lib', 'tt')
+    """
+    card, *words = re.findall(r"'[^']*'|\"[^\"]*\"|\S+", line.text)
+    names = [word.strip("\"'") for word in words]
+    if card.lower() == ".lib":
+        return (names[0], names[1].lower()) if len(names) == 2 else ("", "")
+    return (names[0] if len(names) == 1 else "", "")
 
 
 def _literals(text: str) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,112 @@
+"""One text from a netlist and the files it brings in: each file of the cell's own folder, screened, then written in.
+
+A deck that holds one text needs no file lookup at run time, so no simulator decides what a path means. ngspice reads
+``.include`` and ``.lib`` before it joins continued lines and before it looks at the cards; so does this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from analog_deq.errors import NetlistError
+from analog_deq.netlists.header import LogicalLine, logical_lines, strip_comment
+from analog_deq.netlists.screen import INCLUDE_CARDS, included_file, screen_netlist
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """Who asks for a file, as messages say it, and the (file, section) pairs being read on the way to it."""
+
+    asker: str
+    stack: tuple[tuple[Path, str], ...] = ()
+
+
+def read_netlist(path: Path, folder: Path, referrer: Path) -> str:
+    """Screened text of ``path`` with every ``.include FILE`` and ``.lib FILE SECTION`` written in, line ends ``\\n``.
+
+    Files are looked up beside the file that names them and must lie inside ``folder``, links followed. A library file
+    holds ``.lib NAME`` ... ``.endl`` sections, which may bring in further files and sections, of their own file too;
+    only the section asked for is written in. ``referrer`` is the contract that names ``path``, for messages.
+
+    Raises NetlistError with file, line, the line quoted and the mend for: a file that is missing, not UTF-8, outside
+    ``folder`` or named by an absolute path; a section that is missing, defined twice or never closed; a file or
+    section that brings in itself; and what :func:`screen_netlist` refuses.
+    """
+    return "\n".join(_expand(path, "", folder, _Request(f"cell.netlist of {referrer}"))) + "\n"
+
+
+def _expand(path: Path, section: str, folder: Path, request: _Request) -> Iterator[str]:
+    """Lines of a file, or of one section of it, with what they bring in."""
+    text = _read(path, folder, request)
+    if (path.resolve(), section) in request.stack:
+        raise NetlistError(f"{request.asker}: {_name(path, section)} includes itself; break the circle")
+    if section:
+        text = _section(text, section, path, request)
+    screen_netlist(text, str(path), fragment=bool(request.stack) or _brings_in(text))
+    stack = (*request.stack, (path.resolve(), section))
+    cards = {line.number: line for line in logical_lines(text, str(path)) if _card(line) in INCLUDE_CARDS}
+    for number, raw in enumerate(text.rstrip("\n").split("\n"), start=1):
+        line = cards.get(number)
+        if line is None:
+            yield raw
+            continue
+        asker = f"{path}:{number}: {line.raw!r}"
+        if strip_comment(raw) != line.text:
+            raise NetlistError(f"{asker} is continued; write the {_card(line)} on one line")
+        name, wanted = included_file(line)
+        yield from _expand(path.parent / name, wanted, folder, _Request(asker, stack))
+
+
+def _read(path: Path, folder: Path, request: _Request) -> str:
+    asked = f"{request.asker}: " if request.stack else ""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise NetlistError(f"{asked}{path} lies outside {folder}; a cell includes only files of its own folder")
+    try:
+        return path.read_text(encoding="utf-8").replace("\r\n", "\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NetlistError(
+            f"{asked}{path}: cannot be read ({error}); {request.asker} names it, it must be UTF-8 text"
+        ) from error
+
+
+def _section(text: str, section: str, path: Path, request: _Request) -> str:
+    """``text`` with every line outside the section emptied, so that line numbers stay those of the file."""
+    found: list[tuple[int, int]] = []
+    names: list[str] = []
+    opened: LogicalLine | None = None
+    for line in logical_lines(text, str(path)):
+        words = line.text.lower().replace('"', "").replace("'", "").split()
+        where = f"{path}:{line.number}: {line.raw!r}"
+        if words[0] == ".lib" and len(words) == 2:
+            if opened is not None:
+                raise NetlistError(f"{where} starts inside the section of line {opened.number}; close that with .endl")
+            opened = line
+            names.append(words[1])
+        elif words[0] == ".endl":
+            if opened is None or words[1:] not in ([], [names[-1]]):
+                raise NetlistError(f"{where} closes no section of that name; write it after its .lib NAME")
+            if names[-1] == section:
+                found.append((opened.number, line.number))
+            opened = None
+    if opened is not None:
+        raise NetlistError(f"{path}:{opened.number}: {opened.raw!r} has no .endl; add it where the section ends")
+    if len(found) != 1:
+        has = ", ".join(dict.fromkeys(names)) or "none"
+        times = f"defined {len(found)} times" if found else "not there"
+        raise NetlistError(f"{request.asker}: the section {section!r} of {path} is {times}; its sections are {has}")
+    first, last = found[0]
+    return "\n".join(raw if first < number < last else "" for number, raw in enumerate(text.split("\n"), start=1))
+
+
+def _brings_in(text: str) -> bool:
+    return any(word in text.lower() for word in INCLUDE_CARDS)
+
+
+def _card(line: LogicalLine) -> str:
+    return line.text.split(None, 1)[0].lower()
+
+
+def _name(path: Path, section: str) -> str:
+    return f"section {section!r} of {path}" if section else str(path)
