@@ -67,8 +67,15 @@ class Alter:
     values: tuple[tuple[str, float], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Reseed:
+    """A new draw of the model library's own mismatch: ngspice's seed is set and the circuit expanded again."""
+
+    seed: int
+
+
 Analysis = Op | Dc | Tran | Noise | Ac
-Command = Analysis | Alter
+Command = Analysis | Alter | Reseed
 
 PLOT_NAMES: Mapping[type, str] = {
     Op: "Operating Point",
@@ -93,13 +100,15 @@ class Deck:
     """Deterministic deck text, the plots it must produce in order, and the files it includes.
 
     ``bound`` is the largest credible magnitude of any saved value; beyond it the run is refused.
-    ``files`` are (relative name, content) pairs written beside the deck.
+    ``files`` are (relative name, content) pairs written beside the deck, ``arguments`` the definitions ngspice is
+    started with (``-D``), which a model library may need.
     """
 
     text: str
     plots: tuple[ExpectedPlot, ...]
     files: tuple[tuple[str, str], ...] = ()
     bound: float = 1e3
+    arguments: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -107,7 +116,7 @@ class Deck:
         digest = hashlib.sha256(self.text.encode())
         for name, content in self.files:
             digest.update(f"\0{name}\0{content}".encode())
-        digest.update(repr((self.plots, self.bound)).encode())
+        digest.update(repr((self.plots, self.bound, *self.arguments)).encode())
         return digest.hexdigest()
 
 

@@ -1,26 +1,39 @@
-"""What a `cell.toml` may say, format version 1, and whether it agrees with its netlist's header."""
+"""What a `cell.toml` may say, format version 1."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from analog_deq.errors import SpecError
-from analog_deq.netlists.header import SubcktHeader
-from analog_deq.units import parse_spice_number
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ROLES: Mapping[str, tuple[str, ...]] = {
     "opamp": ("in_p", "in_n", "out", "vdd", "vss"),
+    "ota": ("in_p", "in_n", "out", "vdd", "vss"),
+    "integrator": ("in", "out", "ref", "vdd", "vss"),
+    "summer": ("in", "out", "ref", "vdd", "vss"),
     "activation": ("in", "out_p", "out_n", "vdd", "vss"),
     "driver": ("in_p", "in_n", "out_p", "out_n", "vdd", "vss"),
     "synapse": ("row", "col"),
 }
-"""Pins each role must have. Activation and driver: ``out_p - out_n`` rises with ``in`` (``in_p - in_n``)."""
+"""Pins a role knows. ``out`` of an op-amp or OTA rises with ``in_p - in_n``; ``out_p - out_n`` of an activation or
+driver rises with ``in`` (``in_p - in_n``); ``in`` of an integrator or summer is a virtual ground, at ``ref``."""
 
+OPTIONAL_PINS: Mapping[str, tuple[str, ...]] = {
+    "opamp": ("vdd", "vss"),
+    "ota": ("vdd", "vss"),
+    "integrator": ("ref", "vdd", "vss"),
+    "summer": ("ref", "vdd", "vss"),
+    "activation": ("out_n", "vdd", "vss"),
+    "driver": ("vdd", "vss"),
+    "synapse": (),
+}
+"""Pins a cell may lack: an ideal op-amp has no supply, a diode limiter neither supply nor a second output."""
+
+RoleName = Literal["opamp", "ota", "integrator", "summer", "activation", "driver", "synapse"]
+
+Array = np.ndarray
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -29,14 +42,16 @@ class _Frozen(BaseModel):
 
 
 class CellSection(_Frozen):
-    """What the cell is and where its netlist lies (a file beside the contract)."""
+    """What the cell is, where its netlist lies (a file beside the contract), where its numbers come from and hold."""
 
     name: str
-    role: Literal["opamp", "activation", "driver", "synapse"]
+    role: RoleName
     netlist: str
     subckt: str
     license: str = ""
     description: str = ""
+    source: str = ""
+    validity: str = ""
 
 
 DRAW_REACH = 5.0
@@ -64,25 +79,136 @@ class StateSpec(_Frozen):
 
 
 class MismatchParameter(_Frozen):
-    """Distribution of one parameter over instances; ``relative``: a fraction of the nominal quantity (unit 1)."""
+    """Distribution of one parameter over instances; ``relative``: a fraction of the nominal quantity (unit 1).
+
+    Exactly one form gives the standard deviation, in the parameter's unit: ``sigma`` for all instances,
+    ``sigma_poly`` = [c0, c1, ...] for c0 + c1 r + ..., ``sigma_log`` = [a, b, low, high] for a + b ln r clipped to
+    low..high, where r is the programmed state over ``state.g.max``.
+    """
 
     distribution: Literal["normal"]
-    sigma: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    sigma: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    sigma_poly: Annotated[tuple[Finite, ...], Field(min_length=1)] | None = None
+    sigma_log: tuple[Finite, Finite, Finite, Finite] | None = None
     unit: str
     relative: bool
 
+    @model_validator(mode="after")
+    def _one_form(self) -> MismatchParameter:
+        given = [name for name in ("sigma", "sigma_poly", "sigma_log") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of sigma, sigma_poly, sigma_log (here: {', '.join(given) or 'none'})")
+        return self
+
+    def sigma_at(self, share: Array | float = 1.0) -> Array:
+        """Standard deviation at ``share`` = state / state.max, same shape; never negative."""
+        r = np.asarray(share, dtype=float)
+        if self.sigma_poly is not None:
+            value = np.polynomial.polynomial.polyval(r, self.sigma_poly)
+        elif self.sigma_log is not None:
+            a, b, low, high = self.sigma_log
+            value = np.clip(a + b * np.log(r), low, high)
+        else:
+            value = np.full(r.shape, self.sigma)
+        return np.maximum(value, 0.0)
+
+    @property
+    def largest(self) -> float:
+        """Largest standard deviation over states of 0.1 to 100 % of the maximum."""
+        return float(np.max(self.sigma_at(np.linspace(1e-3, 1.0, 1001))))
+
+
+class MismatchSwitch(_Frozen):
+    """Parameter of the model library that turns its own mismatch on."""
+
+    param: str
+    on: Finite = 1.0
+    off: Finite = 0.0
+
 
 class MismatchSection(_Frozen):
-    """``params``: drawn outside, one value per instance and die. ``none``: the cell models no mismatch."""
+    """How instances differ.
 
-    mode: Literal["params", "none"]
+    ``params``: drawn outside, one value per instance and die. ``section``: the model library's own mismatch section,
+    named corner section + ``suffix``. ``switch``: a parameter of the library turns its mismatch on. ``none``: the cell
+    models no mismatch. Under ``section`` and ``switch``, ``params`` may give the lumped equivalent that networks draw.
+    """
+
+    mode: Literal["params", "section", "switch", "none"]
+    suffix: str = "_mm"
+    switch: MismatchSwitch | None = None
     params: dict[str, MismatchParameter] = Field(default_factory=dict)
 
 
+class ReadNoise(_Frozen):
+    """Read noise the netlist does not carry: ``sigma`` of one read's current, relative."""
+
+    kind: Literal["relative_read"]
+    sigma: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class NoiseSection(_Frozen):
-    """``native``: the netlist's own devices carry its noise; false: the cell is noiseless and reports say so."""
+    """``native``: the netlist's own devices carry its noise; false: the cell is noiseless and reports say so.
+
+    A synapse read for ``read_s`` at ``wait_s`` after programming is integrated from 1 / (wait_s + read_s) to
+    1 / (2 read_s); ``extra`` is added to that in quadrature.
+    """
 
     native: bool
+    extra: ReadNoise | None = None
+    read_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 250e-9
+    wait_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+
+class DriftSection(_Frozen):
+    """Change of the state with time: ``param`` takes the time since programming, measured at ``times_s``."""
+
+    param: str
+    times_s: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)]
+
+
+class Tie(_Frozen):
+    """Where a pin that is no role pin goes: a wire to ``from``, or an ideal source.
+
+    A current source pushes ``value`` from ``from`` into the pin, a voltage source holds the pin ``value`` above it. In
+    TOML a wire is just its end: ``bias = "vdd"``.
+    """
+
+    source: Literal["wire", "current", "voltage"]
+    origin: Literal["vdd", "vss", "0"] = Field(default="0", alias="from")
+    value: Finite = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _wire(cls, given: object) -> object:
+        if isinstance(given, str):
+            if given not in {"vdd", "vss", "0"}:
+                raise ValueError(
+                    'a pin is tied to "vdd", "vss", "0", or { source = "current", from = "vdd", value = 1e-5 }'
+                )
+            return {"source": "wire", "from": given}
+        return given
+
+
+class ModelsSection(_Frozen):
+    """Device models of a library: a path beside the contract, ``$VARIABLE/path`` or ``package:NAME/path``."""
+
+    lib: str
+    ngbehavior: Literal["hs", "hsa", "ps", "psa", "lt", "lta", "ltps", "ltpsa", "ki", "kia"] | None = None
+    nomodcheck: bool = False
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Definitions ngspice is started with."""
+        behaviour = () if self.ngbehavior is None else (f"ngbehavior={self.ngbehavior}",)
+        return (*behaviour, *(("ng_nomodcheck",) if self.nomodcheck else ()))
+
+
+class ProcessCorner(_Frozen):
+    """A process corner: the ``section`` of the model library, or ``params`` of the cell that make it."""
+
+    section: str | None = None
+    params: dict[str, Finite] = Field(default_factory=dict)
 
 
 class Condition(_Frozen):
@@ -102,92 +228,10 @@ class CellContract(_Frozen):
     pins: dict[str, str]
     mismatch: MismatchSection
     noise: NoiseSection
-    tie: dict[str, Literal["vdd", "vss", "0"]] = Field(default_factory=dict)
+    tie: dict[str, Tie] = Field(default_factory=dict)
+    models: ModelsSection | None = None
+    corners: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")], ProcessCorner] = Field(default_factory=dict)
+    drift: DriftSection | None = None
     params: dict[str, ParameterSpec] = Field(default_factory=dict)
     state: dict[str, StateSpec] = Field(default_factory=dict)
     conditions: dict[str, Condition] = Field(default_factory=dict)
-
-
-def check_contract(contract: CellContract, header: SubcktHeader, path: Path) -> None:
-    """None when contract and header agree; SpecError naming file, key, value and mend otherwise.
-
-    Every role pin must be a pin of the netlist, every other pin tied, every default the netlist's own, and every
-    mismatch parameter 0 by default, so that mismatch off means off.
-    """
-    cell = contract.cell
-
-    def refuse(key: str, value: object, mend: str) -> None:
-        raise SpecError(f"{path}: {key} = {value!r}: {mend}")
-
-    if header.name != cell.subckt.lower():
-        refuse(
-            "cell.subckt", cell.subckt, f"{cell.netlist} holds .subckt {header.name} (line {header.line}); name that"
-        )
-    for role in ROLES[cell.role]:
-        if role not in contract.pins:
-            refuse("pins", list(contract.pins), f'role {cell.role} needs the pin {role!r}; add {role} = "<pin>"')
-    for role, pin in contract.pins.items():
-        if role not in ROLES[cell.role]:
-            refuse(
-                f"pins.{role}", pin, f"role {cell.role} has only {', '.join(ROLES[cell.role])}; put others under [tie]"
-            )
-        if pin.lower() not in header.pins:
-            refuse(f"pins.{role}", pin, f"not a pin of {header.name} ({' '.join(header.pins)}); name one of those")
-    taken = [pin.lower() for pin in (*contract.pins.values(), *contract.tie)]
-    for pin in header.pins:
-        if taken.count(pin) != 1:
-            mend = "map it under [pins] or tie it under [tie]" if pin not in taken else "map each pin once"
-            refuse("pins", pin, f"pin of {header.name} mapped {taken.count(pin)} times; {mend}")
-    for pin, target in contract.tie.items():
-        if pin.lower() not in header.pins:
-            refuse(f"tie.{pin}", target, f"not a pin of {header.name} ({' '.join(header.pins)}); remove it")
-        if target != "0" and target not in ROLES[cell.role]:
-            refuse(f"tie.{pin}", target, f"a {cell.role} has no {target}; tie it to '0'")
-    for name, spec in contract.params.items():
-        if name not in header.params:
-            refuse(f"params.{name}", spec.default, f"not a parameter of {header.name} ({' '.join(header.params)})")
-        if not spec.min <= spec.default <= spec.max:
-            refuse(f"params.{name}.default", spec.default, f"outside [{spec.min!r}, {spec.max!r}]; mend one of them")
-        written = parse_spice_number(
-            header.params[name].strip("{}'\" "), f"{path}: default of {name} in {cell.netlist}"
-        )
-        if not math.isclose(written, spec.default, rel_tol=1e-12, abs_tol=0.0):
-            refuse(
-                f"params.{name}.default", spec.default, f"{cell.netlist} says {header.params[name]}; make them agree"
-            )
-    _check_state_and_mismatch(contract, path)
-
-
-def _check_state_and_mismatch(contract: CellContract, path: Path) -> None:
-    if contract.cell.role == "synapse" and "g" not in contract.state:
-        raise SpecError(
-            f"{path}: state = {list(contract.state)!r}: a synapse needs [state.g], what the trainer programs"
-        )
-    for name, state in contract.state.items():
-        spec = contract.params.get(state.param)
-        if spec is None:
-            raise SpecError(f"{path}: state.{name}.param = {state.param!r}: not under [params]; declare it there")
-        if not spec.min <= state.min < state.max <= spec.max or state.unit != spec.unit or state.min <= 0:
-            raise SpecError(
-                f"{path}: state.{name} = {state.min!r}..{state.max!r} {state.unit}: must be positive, rising "
-                f"and inside params.{state.param} ({spec.min!r}..{spec.max!r} {spec.unit})"
-            )
-    if contract.mismatch.mode == "none" and contract.mismatch.params:
-        raise SpecError(f'{path}: mismatch.mode = "none": yet parameters are listed; use "params" or remove them')
-    for name, mismatch in contract.mismatch.params.items():
-        spec = contract.params.get(name)
-        if spec is None:
-            raise SpecError(f"{path}: mismatch.params.{name}: not under [params]; declare it there")
-        if spec.default != 0.0:
-            raise SpecError(f"{path}: params.{name}.default = {spec.default!r}: mismatch off must mean off; make it 0")
-        if mismatch.unit != spec.unit or (mismatch.relative and mismatch.unit != "1"):
-            raise SpecError(
-                f"{path}: mismatch.params.{name}.unit = {mismatch.unit!r}: the parameter has {spec.unit!r}"
-                " (relative ones have '1'); make them agree"
-            )
-        reach = DRAW_REACH * mismatch.sigma
-        if not (spec.min <= -reach and reach <= spec.max):
-            raise SpecError(
-                f"{path}: mismatch.params.{name}.sigma = {mismatch.sigma!r}: draws reach {DRAW_REACH:g} sigma = "
-                f"{reach:g}, beyond params.{name} ({spec.min!r}..{spec.max!r}); widen that range"
-            )

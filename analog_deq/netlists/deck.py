@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from analog_deq.errors import NetlistError
-from analog_deq.records import PLOT_NAMES, Ac, Alter, Command, Dc, Deck, ExpectedPlot, Noise, Op, Tran
+from analog_deq.records import PLOT_NAMES, Ac, Alter, Command, Dc, Deck, ExpectedPlot, Noise, Op, Reseed, Tran
 
 SENTINEL = "ANALOG_DEQ_DONE"
 SAVES_PER_LINE = 400
@@ -35,6 +35,7 @@ def build_deck(
     files: Sequence[tuple[str, str]] = (),
     temperature_celsius: float = 27.0,
     bound: float = 1e3,
+    arguments: Sequence[str] = (),
 ) -> Deck:
     """Deck of ``circuit`` lines and ``commands``, with the plots it must produce.
 
@@ -44,7 +45,7 @@ def build_deck(
     element, or non-finite numbers.
     """
     noise = any(isinstance(c, Noise) for c in commands)
-    if noise and (save or any(not isinstance(c, (Noise, Alter)) for c in commands)):
+    if noise and (save or any(not isinstance(c, (Noise, Alter, Reseed)) for c in commands)):
         raise NetlistError("a noise deck holds noise analyses only and saves nothing; split the deck")
     if noise and options and options.get("klu"):
         raise NetlistError("ngspice has no .noise under KLU; drop the klu option from the noise deck")
@@ -61,12 +62,12 @@ def build_deck(
     plots: list[ExpectedPlot] = []
     for command in commands:
         lines += _command_lines(command)
-        if not isinstance(command, Alter):
+        if not isinstance(command, (Alter, Reseed)):
             if not plots:
                 lines.append("set appendwrite")  # only now: the first write replaces what an earlier run left
             plots.append(_expected(command))
     lines += [f"echo {SENTINEL}", "quit 0", ".endc", ".end", ""]
-    return Deck("\n".join(lines), tuple(plots), tuple(files), bound)
+    return Deck("\n".join(lines), tuple(plots), tuple(files), bound, tuple(arguments))
 
 
 def _refuse_duplicates(circuit: Sequence[str]) -> None:
@@ -86,6 +87,8 @@ def _command_lines(command: Command) -> list[str]:
     match command:
         case Alter(values):
             return [f"alter {name} dc = {number(value)}" for name, value in values]
+        case Reseed(seed):
+            return [f"setseed {seed}", "reset"]
         case Op():
             analysis = "op"
         case Dc(source, start, stop, step):

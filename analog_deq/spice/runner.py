@@ -26,7 +26,7 @@ from analog_deq.spice.process import CancelledError, Children, Limits, run_child
 from analog_deq.spice.rawfile import read_plots
 from analog_deq.spice.simulator import Simulator
 
-_ARGUMENTS = ("-n", "-b", "-r", "out.raw", "deck.cir")
+_ARGUMENTS = ("-b", "-r", "out.raw", "deck.cir")
 _KLU = re.compile(r"^\s*\.options?\b[^\n]*\bklu\b", re.IGNORECASE | re.MULTILINE)
 
 
@@ -119,13 +119,14 @@ def _simulate(
     deck: Deck, simulator: Simulator, work: Path, timeout_s: float, limits: Limits, children: Children | None
 ) -> SimulationRun:
     check_deck(deck)
+    arguments = ["-n", *(word for name in deck.arguments for word in ("-D", name)), *_ARGUMENTS]
     for name, content in (("deck.cir", deck.text), *deck.files):
         target = work / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
     (work / "command.txt").write_text(
         "SPICE_SCRIPTS=$(mktemp -d) OMP_THREAD_LIMIT=1 OMP_NUM_THREADS=1 LC_ALL=C HOME=. "
-        f"ngspice {' '.join(_ARGUMENTS)}\n"
+        f"ngspice {' '.join(arguments)}\n"
     )
     log = work / "ngspice.log"
     with tempfile.TemporaryDirectory() as scripts:
@@ -141,7 +142,7 @@ def _simulate(
             "LC_ALL": "C",
         }
         ended = run_child(
-            [str(simulator.executable), *_ARGUMENTS],
+            [str(simulator.executable), *arguments],
             folder=work,
             environment=environment,
             log=log,
