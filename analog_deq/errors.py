@@ -57,6 +57,12 @@ class SimulatorNotFoundError(AnalogDeqError):
     exit_code = EXIT_SIMULATOR
 
 
+class ExecutorError(AnalogDeqError):
+    """A cluster does not answer, lost its workers, or its workers differ from here; the message says what to start."""
+
+    exit_code = EXIT_SIMULATOR
+
+
 class SimulationError(AnalogDeqError):
     """A simulation gave no valid result. Carries the run folder and the last log lines."""
 
@@ -80,6 +86,10 @@ class ConvergenceError(SimulationError):
 
 class SimulationTimeoutError(SimulationError):
     """The simulation exceeded its time limit and was killed."""
+
+
+class ResourceLimitError(SimulationError):
+    """The simulation ran into its limit of memory or of file size."""
 
 
 class MissingPlotError(SimulationError):

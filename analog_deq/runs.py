@@ -1,16 +1,21 @@
 """Run folders: ``root/<stage>/<12 hex of the input hash>``, written under a temporary name and renamed when whole.
 
 A folder under its final name is finished by construction, so an interrupted stage resumes and a finished one is
-reused, after the hashes of its files were checked again.
+reused, after the hashes of its files were checked again. The temporary name begins with a dot and names the host; its
+writer holds a lock on the folder, so what a killed process left behind can be told from what is being written.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
+import os
+import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -64,18 +69,14 @@ class StageFolder:
 
         An exception, Ctrl-C included, leaves nothing behind. An earlier folder under ``path`` is replaced.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}-", dir=self.path.parent))
-        try:
+        sweep(self.path.parent)
+        with scratch_folder(self.path) as folder:
             yield folder
             files = sorted(p for p in folder.rglob("*") if p.is_file())
             listed = {p.relative_to(folder).as_posix(): file_sha256(p) for p in files}
             (folder / INPUTS_FILE).write_text(self.inputs)
             (folder / OUTPUTS_FILE).write_text(json.dumps({"files": listed}, indent=1, sort_keys=True) + "\n")
             publish(folder, self.path)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
 
 
 def open_stage(root: Path, stage: str, inputs: Mapping[str, object]) -> StageFolder:
@@ -95,6 +96,60 @@ def open_stage(root: Path, stage: str, inputs: Mapping[str, object]) -> StageFol
     return StageFolder(root / stage / hash_inputs(inputs)[:12], canonical_json(inputs) + "\n")
 
 
+@contextlib.contextmanager
+def scratch_folder(final: Path) -> Iterator[Path]:
+    """A new, empty, hidden folder beside ``final``, to be published from; an exception, Ctrl-C included, removes it."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{final.name}-{_host()}-", dir=final.parent))
+        with _locked(folder, wait=True):
+            if not folder.is_dir():
+                continue  # swept between its making and its locking
+            try:
+                yield folder
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            return
+
+
+def sweep(parent: Path) -> None:
+    """Nothing is left in ``parent`` of writers on this host that were killed; folders being written stay.
+
+    Where the file system has no locks on folders (NFS), everything stays: a leftover is hidden and never read.
+    """
+    for folder in parent.glob(f".*-{_host()}-*"):
+        with _locked(folder, wait=False) as locked:
+            if locked:
+                shutil.rmtree(folder, ignore_errors=True)
+    for folder in parent.glob(".old-*"):  # replaced by publish, wanted by nobody
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, wait: bool) -> Iterator[bool]:
+    """Whether the lock on ``folder`` was obtained. The kernel frees it when this process ends, however it ends."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _host() -> str:
+    # Some shared file systems grant locks that hold on one host only; another host's folders are left alone.
+    return re.sub(r"[^A-Za-z0-9]+", "_", socket.gethostname())
+
+
 def publish(folder: Path, final: Path) -> None:
     """``folder`` is now called ``final``, whatever was there before; no moment shows a half-written folder."""
     while True:
@@ -106,7 +161,7 @@ def publish(folder: Path, final: Path) -> None:
                 raise
         # A folder cannot replace one with files in it: move that one aside first. Another process may have done
         # so already, or have published its own in between; then the next round sees it.
-        aside = Path(tempfile.mkdtemp(prefix=f".{final.name}-old-", dir=final.parent))
+        aside = Path(tempfile.mkdtemp(prefix=f".old-{final.name}-", dir=final.parent))
         with contextlib.suppress(FileNotFoundError):
             final.replace(aside)
         shutil.rmtree(aside, ignore_errors=True)

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from analog_deq.errors import ConvergenceError, MissingPlotError, SimulationError, SimulationTimeoutError
+from analog_deq.errors import (
+    ConvergenceError,
+    MissingPlotError,
+    ResourceLimitError,
+    SimulationError,
+    SimulationTimeoutError,
+)
 from analog_deq.records import OK, Deck, Progress
-from analog_deq.spice.process import Children
+from analog_deq.runs import sweep
+from analog_deq.spice.process import Children, Limits
+from analog_deq.spice.remote import marked_site, run_on_worker
 from analog_deq.spice.runner import SimulationRun, run_cached
 from analog_deq.spice.simulator import Simulator
 
 _KINDS: tuple[tuple[type[SimulationError], str], ...] = (
     (ConvergenceError, "convergence"),
     (SimulationTimeoutError, "timeout"),
+    (ResourceLimitError, "limit"),
     (MissingPlotError, "missing plot"),
     (SimulationError, "simulation"),
 )
@@ -39,46 +51,57 @@ def simulate_all(
     stage: str,
     jobs: int | None = None,
     timeout_s: float = 120.0,
+    limits: Limits | None = None,
     progress: Progress | None = None,
     executor: Executor | None = None,
 ) -> list[Outcome]:
     """One outcome per deck, in input order; a simulation that fails is an outcome, never a missing entry.
 
     ``jobs`` processes run at once (default: the number of cores). Equal decks are simulated once. With
-    ``executor``, ``run_cached`` is submitted there instead and ``root`` must be a path its workers share. Raises
-    NetlistError when a deck is malformed. Ctrl-C cancels what waits, kills the running simulators (on a foreign
-    executor they end by their own time limit) and raises KeyboardInterrupt.
+    ``executor``, the simulations are submitted there instead, and ``root`` must be a folder its workers share. What
+    killed processes of this host left in the folder of ``stage`` is removed. Raises NetlistError when a deck is
+    malformed, and ExecutorError when a worker differs from here or all are lost. Ctrl-C cancels what waits, kills the
+    running simulators (on workers within about a second) and raises KeyboardInterrupt.
     """
     progress = progress or Progress()
     children = Children()
-    local = executor is None or isinstance(executor, ThreadPoolExecutor)
     pool = executor or ThreadPoolExecutor(max_workers=jobs or os.cpu_count() or 1, thread_name_prefix="ngspice")
-    futures: dict[str, Future[SimulationRun]] = {}
     keys = [deck.sha256 for deck in decks]
+    copies = Counter(keys)
+    futures: dict[Future[SimulationRun], str] = {}
+    outcomes: dict[str, Outcome] = {}
     progress.start(stage, len(decks))
     try:
-        for key, deck in zip(keys, decks, strict=True):
-            if key not in futures:
-                options = {"children": children} if local else {}  # locks do not travel to another machine
-                futures[key] = pool.submit(
-                    run_cached, deck, simulator=simulator, root=root, stage=stage, timeout_s=timeout_s, **options
-                )
-        outcomes: dict[str, Outcome] = {}
-        names = {id(future): key for key, future in futures.items()}
-        for future in as_completed(futures.values()):
-            key = names[id(future)]
-            outcomes[key] = outcome = _outcome(future)
-            copies = keys.count(key)
-            progress.advance(copies, failed=0 if outcome.status == OK else copies)
+        with _simulation(executor, simulator, root, stage, children) as simulate:
+            for key, deck in dict(zip(keys, decks, strict=True)).items():
+                futures[pool.submit(simulate, deck, timeout_s=timeout_s, limits=limits)] = key
+            for future in as_completed(futures):
+                key = futures[future]
+                outcomes[key] = outcome = _outcome(future)
+                progress.advance(copies[key], failed=0 if outcome.status == OK else copies[key])
     except BaseException:
-        for future in futures.values():
+        for future in futures:
             future.cancel()
         children.kill_all()
         raise
     finally:
         if executor is None:
             pool.shutdown(wait=True, cancel_futures=True)
+        sweep(root / stage)
     return [outcomes[key] for key in keys]
+
+
+@contextmanager
+def _simulation(
+    executor: Executor | None, simulator: Simulator, root: Path, stage: str, children: Children
+) -> Iterator[Callable[..., SimulationRun]]:
+    """``run_cached`` for this process, or its form for workers that share nothing with it but a folder."""
+    if executor is None or isinstance(executor, ThreadPoolExecutor):
+        yield partial(run_cached, simulator=simulator, root=root, stage=stage, children=children)
+        return
+    root = root.absolute()
+    with marked_site(root / stage, simulator) as site:
+        yield partial(run_on_worker, site, root=root, stage=stage)
 
 
 def _outcome(future: Future[SimulationRun]) -> Outcome:

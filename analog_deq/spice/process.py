@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from analog_deq.errors import SimulationError
@@ -16,7 +20,10 @@ from analog_deq.errors import SimulationError
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one simulation may use: size of a file it writes and address space, both in bytes."""
+    """What one simulation may use: size of a file it writes and address space, both in bytes.
+
+    ngspice itself takes about 25 MB of address space before it reads a deck.
+    """
 
     file_bytes: int = 4 * 2**30
     memory_bytes: int = 8 * 2**30
@@ -72,6 +79,26 @@ def kill_group(child: subprocess.Popen[bytes]) -> None:
             return
 
 
+def _allowed(kind: int, wanted: int) -> int:
+    """``wanted``, or what the administrator allows where that is less: a limit cannot be raised again."""
+    hard = resource.getrlimit(kind)[1]
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+
+
+@cache
+def _death_signal() -> tuple[str, ...]:
+    """Command that makes the one after it die with the thread that started it; empty where there is none.
+
+    The thread is the right one: it waits in :func:`run_child` for as long as the child lives.
+    """
+    command = (shutil.which("setpriv") or "", "--pdeathsig", "KILL", "--")
+    try:
+        tried = subprocess.run([*command, "/bin/sh", "-c", ":"], capture_output=True, timeout=30, check=False)
+    except OSError:
+        return ()
+    return command if tried.returncode == 0 else ()
+
+
 def run_child(
     command: Sequence[str],
     *,
@@ -85,17 +112,23 @@ def run_child(
     """How ``command`` ended in ``folder``, its output and errors together in ``log``.
 
     The child leads its own process group and has no standard input. KeyboardInterrupt kills the group before it
-    propagates. Raises CancelledError when ``children`` was told to kill everything.
+    propagates; where ``setpriv`` is installed (Linux) the child also dies with this process, however that ends, and
+    elsewhere it outlives it by ``timeout_s`` seconds of processor time at most. Raises CancelledError when
+    ``children`` was told to kill everything.
     """
     children = children or Children()
     # The shell sets the limits and then becomes the command. A preexec function would do the same in a forked copy
-    # of a multi-threaded Python, which can deadlock.
-    limit = f"ulimit -c 0 && ulimit -f {limits.file_bytes // 512} && ulimit -v {limits.memory_bytes // 1024}"
+    # of a multi-threaded Python, which can deadlock. A parent that died before the death signal was asked for cannot
+    # send it: then the shell has another parent by now.
+    limit = f'[ "$PPID" = {os.getpid()} ] && ulimit -c 0'
+    limit += f" && ulimit -t {_allowed(resource.RLIMIT_CPU, math.ceil(timeout_s) + 10)}"
+    limit += f" && ulimit -f {_allowed(resource.RLIMIT_FSIZE, limits.file_bytes) // 512}"
+    limit += f" && ulimit -v {_allowed(resource.RLIMIT_AS, limits.memory_bytes) // 1024}"
     expired = threading.Event()
     started = time.perf_counter()
     with log.open("wb") as output:
         child = subprocess.Popen(
-            ["/bin/sh", "-c", limit + ' && exec "$0" "$@"', *command],
+            [*_death_signal(), "/bin/sh", "-c", limit + ' && exec "$0" "$@"', *command],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -16,17 +16,21 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from analog_deq.errors import SimulationError, SimulationTimeoutError
+from analog_deq.errors import ResourceLimitError, SimulationError, SimulationTimeoutError
 from analog_deq.netlists.deck import SENTINEL
 from analog_deq.provenance import file_sha256
 from analog_deq.records import Deck, Plot
-from analog_deq.runs import INPUTS_FILE, OUTPUTS_FILE, publish
+from analog_deq.runs import INPUTS_FILE, OUTPUTS_FILE, publish, scratch_folder
 from analog_deq.spice.checks import check_deck, check_log, check_plots, log_tail, saved_vectors
 from analog_deq.spice.process import CancelledError, Children, Limits, run_child
 from analog_deq.spice.rawfile import read_plots
 from analog_deq.spice.simulator import Simulator
 
 _ARGUMENTS = ("-b", "-r", "out.raw", "deck.cir")
+_NO_MEMORY = re.compile(
+    r"can't allocate|malloc: internal error|not enough memory|out of memory|failed to map segment|bad_alloc",
+    re.IGNORECASE,
+)
 _KLU = re.compile(r"^\s*\.options?\b[^\n]*\bklu\b", re.IGNORECASE | re.MULTILINE)
 
 
@@ -53,8 +57,8 @@ def run_deck(
     """Plots of ``deck``, simulated in a new folder inside ``folder``, which is kept.
 
     Raises NetlistError for a deck ngspice could misread silently; SimulationTimeoutError after ``timeout_s``
-    seconds; ConvergenceError, MissingPlotError or SimulationError when a check fails, with the run folder and the
-    last log lines.
+    seconds; ResourceLimitError when ``limits`` stop it; ConvergenceError, MissingPlotError or SimulationError when a
+    check fails, with the run folder and the last log lines.
 
     Example:
         >>> import tempfile
@@ -79,6 +83,7 @@ def run_cached(
     root: Path,
     stage: str,
     timeout_s: float = 120.0,
+    limits: Limits | None = None,
     children: Children | None = None,
 ) -> SimulationRun:
     """Plots of ``deck``, from its run folder when that is whole, else from a new simulation.
@@ -86,7 +91,8 @@ def run_cached(
     The folder is ``root/stage/<12 hex>``, named by deck, ngspice version and solver. It is reused only when its deck
     is the same text, ``out.raw`` has the recorded hash, and log and plots pass the checks again; otherwise it is
     simulated again and replaced. A run that fails leaves ``<12 hex>.failed`` with deck and log, never reused, and
-    raises as ``run_deck`` does. An interrupted one leaves nothing.
+    raises as ``run_deck`` does. An interrupted one leaves nothing, and a killed one a hidden folder that
+    ``runs.sweep`` removes. Limits do not name the folder: a run that ends within them does not depend on them.
     """
     _require_solver(deck, simulator)
     key = hashlib.sha256(f"{deck.sha256}\0{simulator.version}\0{simulator.solver}".encode()).hexdigest()[:12]
@@ -95,11 +101,9 @@ def run_cached(
     if kept is not None:
         return kept
     failed = final.with_name(f"{key}.failed")
-    final.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=final.parent))
-    try:
+    with scratch_folder(final) as work:
         try:
-            run = _simulate(deck, simulator, work, timeout_s, Limits(), children)
+            run = _simulate(deck, simulator, work, timeout_s, limits or Limits(), children)
         except CancelledError:
             raise
         except SimulationError as error:
@@ -107,9 +111,6 @@ def run_cached(
             raise type(error)(error.reason, folder=failed, log_tail=error.log_tail) from error
         _write_record(deck, simulator, work, run)
         publish(work, final)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
     if failed.exists():
         shutil.rmtree(failed, ignore_errors=True)
     return SimulationRun(run.plots, run.stepping, run.wall_s, final)
@@ -154,10 +155,15 @@ def _simulate(
     tail = log_tail(text)
     if ended.timed_out:
         raise SimulationTimeoutError(f"killed after its limit of {timeout_s:g} s", folder=work, log_tail=tail)
+    if _NO_MEMORY.search(text):
+        reason = f"ngspice may not take more than {limits.memory_bytes / 2**20:.6g} MiB of memory and needs it"
+        raise ResourceLimitError(reason, folder=work, log_tail=tail)
+    if ended.returncode == -signal.SIGXFSZ:
+        reason = f"ngspice may not write a file of more than {limits.file_bytes / 2**20:.6g} MiB and would"
+        raise ResourceLimitError(reason, folder=work, log_tail=tail)
     if ended.returncode < 0:
         name = signal.Signals(-ended.returncode).name
-        limit = f"; a file may not exceed {limits.file_bytes} bytes" if name == "SIGXFSZ" else ""
-        raise SimulationError(f"ngspice was killed by {name}{limit}", folder=work, log_tail=tail)
+        raise SimulationError(f"ngspice was killed by {name}", folder=work, log_tail=tail)
     stepping = _judge_log(deck, text, work)
     if ended.returncode != 0:
         raise SimulationError(f"ngspice ended with exit code {ended.returncode}", folder=work, log_tail=tail)
