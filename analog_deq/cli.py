@@ -20,6 +20,7 @@ from analog_deq.command import (
     cells_option,
     design_option,
     dies_option,
+    executor_option,
     find_input,
     finish,
     finish_diagnosis,
@@ -27,6 +28,7 @@ from analog_deq.command import (
     given,
     jobs_option,
     limits_option,
+    memory_option,
     options,
     out_option,
     runs_option,
@@ -60,9 +62,9 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("source", metavar="PLAN|DESIGN")
-@options(cells_option, jobs_option, timeout_option, runs_option, out_option)
+@options(cells_option, jobs_option, executor_option, timeout_option, memory_option, runs_option, out_option)
 @click.pass_context
-def calibrate(ctx: click.Context, source: str, timeout_s: float | None, **rest: Any) -> None:
+def calibrate(ctx: click.Context, source: str, executor: str | None, timeout_s: float | None, **rest: Any) -> None:
     """Measure the cells of a design in ngspice and write calibration tables.
 
     PLAN|DESIGN is a calibration plan or a design file, or the name of a shipped one.
@@ -71,13 +73,15 @@ def calibrate(ctx: click.Context, source: str, timeout_s: float | None, **rest: 
     Example
       analog-deq calibrate digits
       analog-deq calibrate my_plan.toml --cell opamp=my_opamp.toml --jobs 4
+      analog-deq calibrate digits --executor dask://10.0.0.5:8786 --runs /shared/runs
     """
     from analog_deq import pipeline
     from analog_deq.progress import drawn_progress
+    from analog_deq.spice.executors import open_executor
 
     path = find_input(source, DESIGNS, PLANS)
-    with drawn_progress() as progress:
-        result = pipeline.calibrate(path, progress=progress, **given(timeout_s=timeout_s), **rest)
+    with drawn_progress() as progress, open_executor(executor) as pool:
+        result = pipeline.calibrate(path, progress=progress, executor=pool, **given(timeout_s=timeout_s), **rest)
     finish(ctx, [result])
 
 
@@ -131,12 +135,18 @@ def train(ctx: click.Context, design: str, **rest: Any) -> None:
 @click.argument("checkpoint", type=FILE)
 @click.option("--proxy", required=True, type=FILE, help="The proxy.json the checkpoint was trained through.")
 @options(
-    design_option, limits_option, cells_option, flat_option, dies_option, jobs_option, timeout_option, runs_option,
-    out_option,
+    design_option, limits_option, cells_option, flat_option, dies_option, jobs_option, executor_option, timeout_option,
+    memory_option, runs_option, out_option,
 )  # fmt: skip
 @click.pass_context
 def verify(
-    ctx: click.Context, checkpoint: Path, design: str, limits: str | None, timeout_s: float | None, **rest: Any
+    ctx: click.Context,
+    checkpoint: Path,
+    design: str,
+    limits: str | None,
+    executor: str | None,
+    timeout_s: float | None,
+    **rest: Any,
 ) -> None:
     """Simulate the whole trained network in ngspice and judge it by limits.
 
@@ -148,20 +158,24 @@ def verify(
     """
     from analog_deq import pipeline
     from analog_deq.progress import drawn_progress
+    from analog_deq.spice.executors import open_executor
 
     path, judged_by = find_input(design, DESIGNS), find_input(limits, LIMITS) if limits else None
-    with drawn_progress() as progress:
+    with drawn_progress() as progress, open_executor(executor) as pool:
         result = pipeline.verify(
-            checkpoint, design=path, limits=judged_by, progress=progress, **given(timeout_s=timeout_s), **rest
-        )
+            checkpoint, design=path, limits=judged_by, progress=progress, executor=pool, **given(timeout_s=timeout_s),
+            **rest,
+        )  # fmt: skip
     finish(ctx, [result])
 
 
 @cli.command()
 @click.argument("design")
-@options(limits_option, cells_option, flat_option, dies_option, jobs_option, runs_option)
+@options(
+    limits_option, cells_option, flat_option, dies_option, jobs_option, executor_option, memory_option, runs_option
+)
 @click.pass_context
-def run(ctx: click.Context, design: str, limits: str | None, **rest: Any) -> None:
+def run(ctx: click.Context, design: str, limits: str | None, executor: str | None, **rest: Any) -> None:
     """Run calibrate, fit, train and verify; finished stages are reused.
 
     DESIGN is a design file or the name of a shipped one. After Ctrl-C the same command resumes. The exit code is the
@@ -174,11 +188,12 @@ def run(ctx: click.Context, design: str, limits: str | None, **rest: Any) -> Non
     """
     from analog_deq import pipeline
     from analog_deq.progress import drawn_progress
+    from analog_deq.spice.executors import open_executor
 
     path = find_input(design, DESIGNS)
     judged_by = find_input(limits, LIMITS) if limits else None
-    with drawn_progress() as progress:
-        results = pipeline.run(path, limits=judged_by, progress=progress, **rest)
+    with drawn_progress() as progress, open_executor(executor) as pool:
+        results = pipeline.run(path, limits=judged_by, progress=progress, executor=pool, **rest)
     finish(ctx, results)
 
 

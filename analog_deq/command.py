@@ -11,6 +11,7 @@ import json
 import math
 import numbers
 import os
+import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -162,6 +163,20 @@ def _parse_timeout(ctx: click.Context, param: click.Parameter, value: float | No
     return value
 
 
+def _parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    match = _MEMORY.fullmatch(value.strip())
+    size = int(float(match["number"]) * 1024 ** " KMGT".index(match["unit"].upper())) if match else 0
+    if not size:
+        raise click.BadParameter(
+            f"{value!r} is not a size; write a number above 0 and K, M, G or T (powers of 1024 bytes), such as 2G",
+            ctx,
+            param,
+        )
+    return size
+
+
 def _remember_json(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     ctx.meta[_WANTS_JSON] = value
 
@@ -169,6 +184,7 @@ def _remember_json(ctx: click.Context, param: click.Parameter, value: bool) -> N
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
+_MEMORY = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT])(i?B)?", re.IGNORECASE)
 _COUNT = click.IntRange(min=1)
 INDEX = click.IntRange(min=0)
 
@@ -187,6 +203,16 @@ runs_option = click.option(
     "--runs", type=_FOLDER, default="runs", show_default=True, help="Folder of finished runs, reused and resumed."
 )
 jobs_option = click.option("--jobs", type=_COUNT, help="ngspice processes at a time.  [default: one a core]")
+executor_option = click.option(
+    "--executor", metavar="local|dask://HOST:PORT",
+    help="Where ngspice runs: here, or on the workers of a running Dask cluster, with as many processes at a time as "
+    "they have threads. --runs must be a folder they share.  [default: local]",
+)  # fmt: skip
+memory_option = click.option(
+    "--memory-limit", "memory_bytes", metavar="SIZE", callback=_parse_memory,
+    help="Memory one ngspice process may take, such as 512M or 2G; one that needs more is a failed simulation.  "
+    "[default: 8G]",
+)  # fmt: skip
 cells_option = click.option(
     "--cell", "cells", multiple=True, metavar="ROLE=CELL", callback=_parse_cells,
     help="Use another cell in a role: a shipped name or the path of your cell.toml. May be repeated.",

@@ -22,6 +22,7 @@ from analog_deq.calibration.settling import Settling
 from analog_deq.calibration.transfer import Transfer
 from analog_deq.records import Deck, Progress
 from analog_deq.spice.execution import simulate_all
+from analog_deq.spice.process import Limits
 from analog_deq.spice.simulator import Simulator
 from analog_deq.tables import COLUMNS
 
@@ -63,6 +64,7 @@ def run_campaign(
     root: Path,
     jobs: int | None = None,
     timeout_s: float = 120.0,
+    limits: Limits | None = None,
     progress: Progress | None = None,
     executor: Executor | None = None,
     measurements: Sequence[AbstractMeasurement] = MEASUREMENTS,
@@ -77,8 +79,8 @@ def run_campaign(
     while pending:
         decks = [deck for block in pending for deck in block.decks]
         outcomes = simulate_all(
-            decks, simulator=simulator, root=root, stage="spice", jobs=jobs, timeout_s=limit_s, progress=progress,
-            executor=executor,
+            decks, simulator=simulator, root=root, stage="spice", jobs=jobs, timeout_s=limit_s, limits=limits,
+            progress=progress, executor=executor,
         )  # fmt: skip
         runs += len(decks)
         reused += sum(1 for o in outcomes if o.run is not None and o.run.reused)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from analog_deq.provenance import file_sha256, package_sha256, package_version
 from analog_deq.records import OK, Progress
 from analog_deq.resources import shipped
 from analog_deq.runs import open_stage
+from analog_deq.spice.process import Limits, limits_of
 from analog_deq.spice.simulator import find_simulator
 from analog_deq.tables import CalibrationTable, read_table
 from analog_deq.train.checkpoint import Checkpoint
@@ -51,11 +53,16 @@ def verify(
     flat: bool = False,
     dies: int | None = None,
     timeout_s: float = TIMEOUT_S,
+    memory_bytes: int | None = None,
+    executor: Executor | None = None,
     progress: Progress,
 ) -> StageResult:
     """Report and verdict of a checkpoint. Limits default to the shipped ones; the exit code is the verdict's."""
     inputs = load_inputs(design, cells or {})
-    return verify_inputs(inputs, checkpoint, proxy, limits, runs, out, jobs, flat, dies, timeout_s, progress)
+    return verify_inputs(
+        inputs, checkpoint, proxy, limits, runs, out, jobs, flat, dies, timeout_s, limits_of(memory_bytes), executor,
+        progress,
+    )  # fmt: skip
 
 
 def verify_inputs(
@@ -69,6 +76,8 @@ def verify_inputs(
     flat: bool,
     dies: int | None,
     timeout_s: float,
+    process_limits: Limits,
+    executor: Executor | None,
     progress: Progress,
     tables: Path | None = None,
 ) -> StageResult:
@@ -91,7 +100,7 @@ def verify_inputs(
     folder = open_stage(runs, "verify", key)
 
     def make(work: Path) -> None:
-        bed = Bed(simulator, runs, jobs, timeout_s)
+        bed = Bed(simulator, runs, jobs, timeout_s, process_limits, executor)
         result = verify_network(
             inputs.design, proxy, inputs.plan, checkpoint, inputs.cells, task, bed, progress, flat=flat
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 
 import torch
@@ -28,8 +29,9 @@ from analog_deq.provenance import Provenance, file_sha256, package_sha256, packa
 from analog_deq.records import Progress
 from analog_deq.resources import shipped
 from analog_deq.runs import hash_inputs, open_stage
+from analog_deq.spice.process import Limits, limits_of
 from analog_deq.spice.simulator import find_simulator
-from analog_deq.tables import COLUMNS, SCHEMA, CalibrationTable, read_table, write_table
+from analog_deq.tables import COLUMNS, PROXY_TABLES, SCHEMA, CalibrationTable, read_table, write_table
 from analog_deq.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from analog_deq.train.stage import OURS, train_stage
 from analog_deq.verify.limits import read_limits
@@ -46,14 +48,24 @@ def calibrate(
     jobs: int | None = None,
     cells: Mapping[str, str] = NO_CELLS,
     timeout_s: float = TIMEOUT_S,
+    memory_bytes: int | None = None,
+    executor: Executor | None = None,
     progress: Progress,
 ) -> StageResult:
     """Tables of a design (or of a plan's design), measured in ngspice. SimulatorNotFoundError without one."""
-    return _calibrate(load_inputs(source, cells), runs, out, jobs, timeout_s, progress)
+    inputs = load_inputs(source, cells)
+    return _calibrate(inputs, runs, out, jobs, timeout_s, limits_of(memory_bytes), executor, progress)
 
 
 def _calibrate(
-    inputs: Inputs, runs: Path, out: Path | None, jobs: int | None, timeout_s: float, progress: Progress
+    inputs: Inputs,
+    runs: Path,
+    out: Path | None,
+    jobs: int | None,
+    timeout_s: float,
+    limits: Limits,
+    executor: Executor | None,
+    progress: Progress,
 ) -> StageResult:
     simulator = find_simulator()
     key = {
@@ -65,7 +77,10 @@ def _calibrate(
 
     def make(work: Path) -> None:
         bench = Bench(inputs.design, inputs.plan, inputs.cells)
-        result = run_campaign(bench, simulator=simulator, root=runs, jobs=jobs, timeout_s=timeout_s, progress=progress)
+        result = run_campaign(
+            bench, simulator=simulator, root=runs, jobs=jobs, timeout_s=timeout_s, limits=limits, progress=progress,
+            executor=executor,
+        )  # fmt: skip
         hashes = {"hardware": inputs.hardware_sha256(), "plan": hash_inputs(inputs.plan.model_dump(mode="json"))}
         hashes |= {f"cell.{role}": digest for role, digest in inputs.cell_hashes().items()}
         for name, rows in result.tables.items():
@@ -99,10 +114,10 @@ def fit(tables: Path | None, *, design: Path, runs: Path, out: Path | None = Non
 
 
 def _fit(inputs: Inputs, tables: Path, runs: Path, out: Path | None, progress: Progress) -> StageResult:
-    loaded = {name: read_table(tables / f"{name}.parquet") for name in COLUMNS}
+    loaded = {name: read_table(tables / f"{name}.parquet") for name in PROXY_TABLES}
     for name, table in loaded.items():
         require_hardware(table.provenance.inputs.get("hardware"), inputs, tables / f"{name}.parquet")
-    hashes = {name: file_sha256(tables / f"{name}.parquet") for name in COLUMNS}
+    hashes = {name: file_sha256(tables / f"{name}.parquet") for name in PROXY_TABLES}
     tolerances = inputs.plan.tolerances
     key = {"tables": hashes, "tolerances": tolerances.model_dump(mode="json"), "package": package_sha256()}
     folder = open_stage(runs, "fit", key)
@@ -174,6 +189,8 @@ def run(
     cells: Mapping[str, str] = NO_CELLS,
     flat: bool = False,
     dies: int | None = None,
+    memory_bytes: int | None = None,
+    executor: Executor | None = None,
     progress: Progress,
 ) -> list[StageResult]:
     """All four stages; each is reused when a finished one of the same inputs is in ``runs``."""
@@ -182,15 +199,16 @@ def run(
     inputs.task()
     if limits is not None:
         read_limits(limits)
-    results = [_calibrate(inputs, runs, None, jobs, TIMEOUT_S, progress)]
+    process_limits = limits_of(memory_bytes)
+    results = [_calibrate(inputs, runs, None, jobs, TIMEOUT_S, process_limits, executor, progress)]
     results.append(_fit(inputs, results[-1].outputs["tables"], runs, None, progress))
     proxy = results[-1].outputs["proxy"]
     results.append(_train(inputs, proxy, runs, None, True, progress))
     checkpoint = results[-1].outputs["checkpoint"]
     results.append(
         verify_inputs(
-            inputs, checkpoint, proxy, limits, runs, None, jobs, flat, dies, TIMEOUT_S, progress,
-            tables=results[0].outputs["tables"],
+            inputs, checkpoint, proxy, limits, runs, None, jobs, flat, dies, TIMEOUT_S, process_limits, executor,
+            progress, tables=results[0].outputs["tables"],
         )
     )  # fmt: skip
     return results

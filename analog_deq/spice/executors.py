@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from time import monotonic
@@ -57,13 +57,12 @@ def open_executor(text: str | None) -> Iterator[Executor | None]:
             f"--executor {text}: the Python package {error.name!r} is missing; pip install 'analog-deq[dask]'"
         ) from error
     with _silenced("distributed"):
-        try:
-            client = Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
-        except OSError as error:
+        if not _is_scheduler(address):
             raise ExecutorError(
                 f"--executor {text}: no Dask scheduler answers there within {CONNECT_TIMEOUT_S:g} s; start one with "
                 "`dask scheduler` and its workers with `dask worker`"
-            ) from error
+            )
+        client = Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
         try:
             yield DaskExecutor(client)
         finally:
@@ -158,6 +157,22 @@ def _parse(text: str) -> str:
             "scheduler, such as dask://127.0.0.1:8786"
         )
     return f"tcp://{match['host']}:{match['port']}"
+
+
+def _is_scheduler(address: str) -> bool:
+    """Whether a Dask scheduler answers; asked first, as a client that was refused in the middle cannot be closed."""
+    from distributed import rpc
+
+    async def ask() -> str:
+        async with rpc(address, timeout=CONNECT_TIMEOUT_S) as remote:
+            return str((await remote.identity())["type"])
+
+    with ThreadPoolExecutor(1) as pool:  # the caller's thread may have an event loop already
+        answer = pool.submit(asyncio.run, asyncio.wait_for(ask(), CONNECT_TIMEOUT_S))
+        try:
+            return answer.result() == "Scheduler"
+        except Exception:  # a web server in its place can make its reader raise anything, MemoryError included
+            return False
 
 
 @contextmanager

@@ -29,6 +29,11 @@ class Limits:
     memory_bytes: int = 8 * 2**30
 
 
+def limits_of(memory_bytes: int | None) -> Limits:
+    """The limits with another one of memory, if it is given."""
+    return Limits() if memory_bytes is None else Limits(memory_bytes=memory_bytes)
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a child ended: exit code (negative: signal number), seconds of wall time, whether we ended it for time."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from analog_deq.records import OK, Deck, Progress
 from analog_deq.spice.execution import Outcome, simulate_all
+from analog_deq.spice.process import Limits
 from analog_deq.spice.simulator import Simulator
 from analog_deq.verify.lower import LoweredNetwork, MeasuredStates, similar_order
 
@@ -29,13 +30,14 @@ class Bed:
     root: Path
     jobs: int | None = None
     timeout_s: float = 300.0
+    limits: Limits | None = None
     executor: Executor | None = None
 
     def run(self, decks: Sequence[Deck], progress: Progress) -> list[Outcome]:
         """Outcomes in order, reusing finished runs."""
         return simulate_all(
             decks, simulator=self.simulator, root=self.root, stage="spice", jobs=self.jobs, timeout_s=self.timeout_s,
-            progress=progress, executor=self.executor,
+            limits=self.limits, progress=progress, executor=self.executor,
         )  # fmt: skip
 
 
