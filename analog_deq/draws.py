@@ -22,6 +22,7 @@ class Stream(IntEnum):
     VERIFY_DIE = 6
     VERIFY_CHOICE = 7
     STATISTICS = 8
+    CELL_DIE = 9
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:

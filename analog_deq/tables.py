@@ -34,9 +34,18 @@ COLUMNS: dict[str, dict[str, str]] = {
     "mismatch_dynamic": {"die": "", "load": "S", "tau": "s", "delay": "s", "fit_rms": "1"},
     "conductance": {"die": "", "target": "S", "read": "V", "measured": "S"},
     "crossbar": {"r_line": "ohm", "row": "", "column": "", "drive": "V", "current": "A", "g": "S"},
+    "quantities": {
+        "quantity": "", "at": "", "value": "see unit", "unit": "", "measurement": "", "corner": "", "process": "",
+        "temperature": "degC", "vdd": "V", "vss": "V", "variant": "", "die": "", "block_first": "", "block_last": "",
+        "stretch": "1", "bandwidth": "Hz", "deck": "",
+    },
+    "curves": {"curve": "", "at": "", "corner": "", "x": "see curve", "y": "see curve"},
     "power": {"load": "S", "driver_load": "S", "drive": "V", "zp": "V", "zn": "V", "p_vdd": "W", "p_vss": "W"},
 }  # fmt: skip
 """Columns of each table and their units; every table also has a ``status`` column."""
+
+PROXY_TABLES = tuple(name for name in COLUMNS if name not in {"quantities", "curves"})
+"""The tables a proxy is fitted to; the others are the datasheet of one cell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from analog_deq.errors import SpecError
@@ -31,3 +32,18 @@ def load_cell(name_or_path: str | Path) -> Cell:
 def list_cells() -> tuple[str, ...]:
     """Names of the shipped cells, sorted."""
     return tuple(sorted(path.stem for path in shipped("netlists/cells").glob("*.toml")))
+
+
+def cell_files(cells: Sequence[Cell]) -> tuple[tuple[str, str], ...]:
+    """(relative name, text) of every file a deck of these cells must include, each once, in a fixed order."""
+    return tuple(sorted({cell.file for cell in cells}))
+
+
+def include_lines(cells: Sequence[Cell]) -> list[str]:
+    """The ``.include`` lines for :func:`cell_files`."""
+    return [f".include {name}" for name, _ in cell_files(cells)]
+
+
+def cell_arguments(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Definitions ngspice must be started with for these cells' models (``Deck.arguments``)."""
+    return tuple(sorted({word for cell in cells if cell.contract.models for word in cell.contract.models.arguments}))

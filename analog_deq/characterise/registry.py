@@ -1,0 +1,24 @@
+"""Every measurement of a cell, in datasheet order. A new one is its file and a line here."""
+
+from __future__ import annotations
+
+from analog_deq.characterise.measurement import AbstractCellMeasurement, Quantity
+from analog_deq.characterise.measurements.open_loop import OpenLoop
+from analog_deq.errors import SpecError
+
+MEASUREMENTS: tuple[AbstractCellMeasurement, ...] = (OpenLoop(),)
+
+
+def measurements_of(role: str, names: tuple[str, ...] = ()) -> tuple[AbstractCellMeasurement, ...]:
+    """Measurements that fit a role, or those of them called ``names``. SpecError lists the known names."""
+    fitting = tuple(m for m in MEASUREMENTS if role in m.roles)
+    known = [m.name for m in fitting]
+    for name in names:
+        if name not in known:
+            raise SpecError(f"--measure {name}: no such measurement of a {role}; known: {', '.join(known)}")
+    return tuple(m for m in fitting if not names or m.name in names)
+
+
+def quantity(quantity_id: str) -> Quantity:
+    """The quantity of an id. KeyError for an unknown one."""
+    return {q.id: q for m in MEASUREMENTS for q in m.quantities}[quantity_id]
