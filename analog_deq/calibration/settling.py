@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from analog_deq.calibration.measurement import SPICE_OPTIONS, AbstractMeasurement, Bench, Rows
-from analog_deq.calibration.waveforms import fit_step, overshoot, settling_time
+from analog_deq.calibration.waveforms import fit_step
 from analog_deq.netlists.deck import build_deck
 from analog_deq.netlists.testbench import NeuronCopy, copy_vectors, neuron_bench, step_source
 from analog_deq.records import Deck, Plot, Tran
+from analog_deq.waveforms import overshoot, settling_time
 
 Sample = tuple[float, float]
 

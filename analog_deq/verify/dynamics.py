@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analog_deq.calibration.waveforms import settling_time
 from analog_deq.equilibrium.network_noise import network_covariance
 from analog_deq.equilibrium.settle import integrate
 from analog_deq.equilibrium.settle import settling_time as proxy_settling_time
@@ -16,6 +15,7 @@ from analog_deq.records import OK, Progress
 from analog_deq.train.deployed import DeployedNetwork
 from analog_deq.verify.lower import LoweredNetwork
 from analog_deq.verify.sweeps import Bed
+from analog_deq.waveforms import settling_time
 
 Array = np.ndarray
 IMAGES_PER_DECK = 4

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analog_deq.calibration.waveforms import fit_step, overshoot, settling_time
+from analog_deq.calibration.waveforms import fit_step
+from analog_deq.waveforms import overshoot, settling_time
 
 TAU = 200e-9
 
