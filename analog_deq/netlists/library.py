@@ -35,8 +35,23 @@ def list_cells() -> tuple[str, ...]:
 
 
 def cell_files(cells: Sequence[Cell]) -> tuple[tuple[str, str], ...]:
-    """(relative name, text) of every file a deck of these cells must include, each once, in a fixed order."""
-    return tuple(sorted({cell.file for cell in cells}))
+    """(relative name, text) of every file a deck with ``cells`` includes, each once, sorted by name.
+
+    SpecError when two cells bring different files of one name, or different subcircuits of one name: ngspice would
+    take one of them for both.
+    """
+    texts: dict[str, Cell] = {}
+    subckts: dict[str, Cell] = {}
+    for cell in cells:
+        name, text = cell.file
+        for what, key, seen in (("file", name, texts), ("subcircuit", cell.header.name, subckts)):
+            other = seen.setdefault(key, cell)
+            if other.file[1] != text:
+                raise SpecError(
+                    f"{cell.source} and {other.source}: two netlists with the {what} {key!r} cannot share a deck; "
+                    "rename one of them"
+                )
+    return tuple((name, texts[name].file[1]) for name in sorted(texts))
 
 
 def include_lines(cells: Sequence[Cell]) -> list[str]:
