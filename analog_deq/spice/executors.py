@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from time import monotonic
@@ -23,6 +23,7 @@ CONNECT_TIMEOUT_S = 8.0
 NO_WORKERS_TIMEOUT_S = 30.0
 """How long a cluster may be without any worker before what waits there is given up."""
 _WATCH_S = 1.0
+_RESUME = "run the same command again: finished simulations are reused"
 _ADDRESS = re.compile(r"dask://(?P<host>[^\s/:\[\]]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})/?")
 
 P = ParamSpec("P")
@@ -114,10 +115,10 @@ class DaskExecutor(Executor):
         except KilledWorker as error:
             reason = f"given up after {error.allowed_failures + 1} workers died on it, {error.last_worker.address} last"
             self._settle(local, SimulationError(reason))
-        except (asyncio.CancelledError, CancelledError, TimeoutError, OSError) as error:
-            self._settle(local, ExecutorError(f"lost the connection to the Dask scheduler: {error}"))
-        except Exception as error:
-            self._settle(local, error)
+        except (Exception, asyncio.CancelledError) as error:
+            raised_by_task = remote.status == "error"
+            lost = ExecutorError(f"lost the connection to the Dask scheduler; {_RESUME}")
+            self._settle(local, error if raised_by_task else lost)
         else:
             self._settle(local, None, result)
 
@@ -133,8 +134,7 @@ class DaskExecutor(Executor):
                 seen = monotonic()
             elif monotonic() - seen > self._no_workers_timeout_s:
                 error = ExecutorError(
-                    f"no worker was left at {self._client.scheduler.address} for {self._no_workers_timeout_s:g} s; "
-                    "start workers and run the same command again, finished simulations are reused"
+                    f"the Dask cluster had no worker for {self._no_workers_timeout_s:g} s; start some, then {_RESUME}"
                 )
                 for local in list(self._waiting):
                     self._settle(local, error)
@@ -176,12 +176,14 @@ def _is_scheduler(address: str) -> bool:
 
 
 @contextmanager
-def _silenced(logger: str) -> Iterator[None]:
+def _silenced(package: str) -> Iterator[None]:
     """Losses are reported by the errors above; the library's log lines would only stand between the progress."""
-    silent = logging.getLogger(logger)
-    level = silent.level
-    silent.setLevel(logging.CRITICAL + 1)
+    known = [log for log in logging.root.manager.loggerDict.values() if isinstance(log, logging.Logger)]
+    before = {log: log.handlers for log in known if log.name.split(".")[0] == package and log.handlers}
+    for log in before:
+        log.handlers = [logging.NullHandler()]
     try:
         yield
     finally:
-        silent.setLevel(level)
+        for log, handlers in before.items():
+            log.handlers = handlers

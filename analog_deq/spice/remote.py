@@ -17,9 +17,9 @@ from functools import cache
 from pathlib import Path
 
 from analog_deq.errors import ExecutorError, SimulatorNotFoundError
-from analog_deq.provenance import package_sha256, package_version
+from analog_deq.provenance import file_sha256, package_version
 from analog_deq.records import Deck
-from analog_deq.runs import scratch_folder
+from analog_deq.runs import hash_inputs, scratch_folder
 from analog_deq.spice.process import Children, Limits
 from analog_deq.spice.runner import SimulationRun, run_cached
 from analog_deq.spice.simulator import Simulator, find_simulator
@@ -31,7 +31,7 @@ _WATCH_S = 0.5
 class Site:
     """What a worker must share with the process that asks it: source, ngspice, and a folder only that one made."""
 
-    package_sha256: str
+    source_sha256: str
     simulator: Simulator
     mark: Path
 
@@ -40,7 +40,7 @@ class Site:
 def marked_site(folder: Path, simulator: Simulator) -> Iterator[Site]:
     """The site of this process. Its mark lies in ``folder`` (absolute) until the block ends: then all is called off."""
     with scratch_folder(folder / "shared") as mark:
-        yield Site(package_sha256(), simulator, mark)
+        yield Site(_source_sha256(), simulator, mark)
         mark.rmdir()
 
 
@@ -71,12 +71,19 @@ def _children_for(site: Site) -> Children:
     return children
 
 
+@cache
+def _source_sha256() -> str:
+    """Hash of the files beside this one, which run and judge a simulation."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hash_inputs({path.name: file_sha256(path) for path in files})
+
+
 def require_fit(site: Site) -> None:
     """Nothing, when this process may work for ``site``. ExecutorError otherwise, naming the worker and the mend."""
     worker = f"worker {socket.gethostname()} (process {os.getpid()})"
-    if package_sha256() != site.package_sha256:
+    if _source_sha256() != site.source_sha256:
         raise ExecutorError(
-            f"{worker} has other source files of analog-deq (its version is {package_version()}); install the same "
+            f"{worker} runs other source files of analog-deq (its version is {package_version()}); install the same "
             "version there and restart the worker"
         )
     if not site.mark.exists():
