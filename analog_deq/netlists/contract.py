@@ -17,7 +17,6 @@ from analog_deq.netlists.contract_schema import ROLES as ROLES
 from analog_deq.netlists.contract_schema import CellContract as CellContract
 from analog_deq.netlists.header import logical_lines, read_header
 from analog_deq.netlists.includes import read_netlist
-from analog_deq.netlists.screen import screen_netlist
 from analog_deq.spec import read_toml, validate
 
 _FILE_NAME = re.compile(r"(?!deck\.)\w[\w-]*\.(cir|sp|spice|sub|net)\Z")
@@ -33,8 +32,7 @@ def read_contract(path: Path) -> Cell:
     file_name = contract.cell.netlist
     if _FILE_NAME.match(file_name) is None:
         raise SpecError(f"{path}: cell.netlist = {file_name!r}: must be a .cir file beside the contract (not deck.cir)")
-    netlist = read_netlist(path.parent / file_name, path.parent, path)
-    screen_netlist(netlist, str(path.parent / file_name))
+    netlist = read_netlist(path.parent / file_name, path.parent, path, contract.cell.subckt)
     header = read_header(netlist, source=str(path.parent / file_name))
     check_contract(contract, header, path)
     _refuse_supplies(netlist, contract, path.parent / file_name)

@@ -1,4 +1,4 @@
-"""Reading a `.subckt` header: pins by name and in order, parameters with their defaults.
+"""Reading a `.subckt` header: pins by name and in order, parameters with their defaults; and the tree of scopes.
 
 SPICE readers in Python take ``params:`` for a pin, or drop a default with spaces round its ``=``; pins are
 wired by name here, so a misread header would wire a cell wrongly without any message.
@@ -7,25 +7,16 @@ wired by name here, so a misread header would wire a cell wrongly without any me
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from analog_deq.errors import NetlistError
+from analog_deq.netlists.lines import LogicalLine as LogicalLine
+from analog_deq.netlists.lines import logical_lines as logical_lines
+from analog_deq.netlists.lines import parse_assignments, split_params
 
-_NAME = re.compile(r"[A-Za-z_][\w.#:+-]*\Z")
-_ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*")
-_PARAMS_WORD = re.compile(r"(?<!\S)params:", re.IGNORECASE)
-_FIRST_ASSIGNMENT = re.compile(r"(?<!\S)[A-Za-z_]\w*\s*=")
-_CLOSING = {"{": "}", "'": "'", '"': '"', "(": ")"}
-
-
-@dataclass(frozen=True, slots=True)
-class LogicalLine:
-    """A netlist line with its continuations joined: first line number, text as written, text without comments."""
-
-    number: int
-    raw: str
-    text: str
+_NAME = re.compile(r"\w[\w.#:+-]*\Z")
+_PIN = re.compile(r"[^\s(){}'\"=,;]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,139 +29,112 @@ class SubcktHeader:
     line: int
 
 
-def logical_lines(text: str, source: str = "netlist") -> Iterator[LogicalLine]:
-    """Lines of ``text`` as ngspice sees them: continuations joined, comment lines and trailing comments dropped.
+@dataclass(slots=True, eq=False)
+class Scope:
+    """A `.subckt` with its lines (header and ``.ends`` left out) and the subcircuits defined in it; root: the file.
 
-    Comments are a line starting with ``*``, ``$`` or ``;``, and what follows ``;`` or a spaced ``$`` in a line.
-    Comment lines may stand between a line and its continuation. Raises NetlistError when a ``+`` line
-    continues nothing.
-
-    >>> [line.text for line in logical_lines("R1 a b\\n* note\\n+ 1k ; load\\n")]
-    ['R1 a b 1k']
+    Two scopes are equal only when they are the same definition.
     """
-    pending: LogicalLine | None = None
-    for number, raw in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
-        stripped = strip_comment(raw)
-        if not stripped:
-            continue
-        if stripped.startswith("+"):
-            if pending is None:
-                raise NetlistError(
-                    f"{source}:{number}: {raw.strip()!r} continues no line; remove the '+' or the blank before it"
-                )
-            joined = f"{pending.text} {stripped[1:].strip()}".rstrip()
-            pending = LogicalLine(pending.number, f"{pending.raw} {raw.strip()}", joined)
-            continue
-        if pending is not None:
-            yield pending
-        pending = LogicalLine(number, raw.strip(), stripped)
-    if pending is not None:
-        yield pending
+
+    opening: LogicalLine | None = None
+    header: SubcktHeader = field(default_factory=lambda: SubcktHeader("", (), {}, 0))
+    lines: list[LogicalLine] = field(default_factory=list)
+    inner: list[Scope] = field(default_factory=list)
+    closing: LogicalLine | None = None
+    outer: Scope | None = None
+
+    def walk(self) -> Iterator[Scope]:
+        """This scope and every one inside it, outermost first."""
+        yield self
+        for scope in self.inner:
+            yield from scope.walk()
+
+    def find(self, name: str) -> Scope | None:
+        """Definition that ``name`` means here: of this scope, else of the nearest one round it."""
+        for scope in self.inner:
+            if scope.header.name == name.lower():
+                return scope
+        return None if self.outer is None else self.outer.find(name)
+
+    def params(self) -> dict[str, LogicalLine]:
+        """Names set by `.param` lines of this scope itself."""
+        lines = [line for line in self.lines if line.card == ".param"]
+        return {name: line for line in lines for name in parse_assignments(line.text.split(None, 1)[-1], line)}
 
 
-def strip_comment(raw: str) -> str:
-    """``raw`` without its comment and outer blanks; empty for a comment line.
+def read_scopes(text: str, source: str | Sequence[str] = "netlist") -> Scope:
+    """Tree of the subcircuits of ``text``. NetlistError for an unbalanced or misnamed ``.ends`` and a bad header."""
+    here = Scope()
+    for line in logical_lines(text, source):
+        if line.card == ".subckt":
+            here.inner.append(Scope(line, parse_header(line), outer=here))
+            here = here.inner[-1]
+        elif line.card == ".ends":
+            if here.outer is None:
+                raise line.error("closes no .subckt", "remove it")
+            if line.text.lower().split()[1:] not in ([], [here.header.name]):
+                raise line.error(f"stands at the end of .subckt {here.header.name}", "mend the name or the nesting")
+            here.closing = line
+            here = here.outer
+        else:
+            here.lines.append(line)
+    if here.opening is not None:
+        raise NetlistError(f"{here.opening.where}: .subckt {here.header.name} has no .ends; add '.ends'")
+    return here
 
-    >>> strip_comment("  R1 a b 1k  $ load")
-    'R1 a b 1k'
-    """
-    line = raw.strip()
-    if line[:1] in {"*", "$", ";"}:
-        return ""
-    line = line.split(";", 1)[0]
-    return re.split(r"(?:^|(?<=\s))\$(?=\s|$)", line, maxsplit=1)[0].strip()
 
-
-def read_header(text: str, subckt: str | None = None, source: str = "netlist") -> SubcktHeader:
+def read_header(text: str, subckt: str | None = None, source: str | Sequence[str] = "netlist") -> SubcktHeader:
     """Header of the top `.subckt` of ``text``, or of the one named ``subckt`` at any depth.
 
     Pins and names come back in lower case, as ngspice holds them; defaults come back as written. Raises
-    NetlistError naming file and line for: no such subcircuit, several at the top and none named, an unbalanced
-    ``.ends``, a repeated pin or parameter, a parameter without a value.
+    NetlistError naming file and line for: no such subcircuit, several that fit, an unbalanced ``.ends``, a repeated
+    pin or parameter, a pin ngspice wires to ground, a parameter without a value or set again by a `.param`.
 
     >>> read_header(".SUBCKT Amp in out params: gain = {2*k} r=1k\\n.ends\\n").params
     {'gain': '{2*k}', 'r': '1k'}
     """
-    depth, found, opened = 0, [], []
-    for line in logical_lines(text, source):
-        card = line.text.split(None, 1)[0].lower()
-        if card == ".subckt":
-            header = _parse(line, source)
-            if (depth == 0) if subckt is None else (header.name == subckt.lower()):
-                found.append(header)
-            opened.append(header)
-            depth += 1
-        elif card == ".ends":
-            if depth == 0:
-                raise NetlistError(f"{source}:{line.number}: {line.raw!r} closes no .subckt; remove it")
-            depth -= 1
-            opened.pop()
-    if opened:
-        raise NetlistError(f"{source}:{opened[-1].line}: .subckt {opened[-1].name} has no .ends; add '.ends'")
-    if not found:
-        wanted = "no .subckt" if subckt is None else f"no '.subckt {subckt}'"
-        raise NetlistError(f"{source}: {wanted} in this file; a cell is one .subckt ... .ends")
-    if len(found) > 1:
-        places = ", ".join(f"{h.name} (line {h.line})" for h in found)
-        raise NetlistError(f"{source}: several subcircuits fit: {places}; name one, or nest the helpers inside it")
-    return found[0]
+    root = read_scopes(text, source)
+    wanted = root.inner if subckt is None else [s for s in root.walk() if s.header.name == subckt.lower()]
+    name = source if isinstance(source, str) else source[0] if source else "netlist"
+    if not wanted:
+        what = "no .subckt" if subckt is None else f"no '.subckt {subckt}'"
+        raise NetlistError(f"{name}: {what} in this file; a cell is one .subckt ... .ends")
+    if len(wanted) > 1:
+        places = ", ".join(f"{s.header.name} (line {s.header.line})" for s in wanted)
+        raise NetlistError(f"{name}: several subcircuits fit: {places}; name one, or nest the helpers inside it")
+    check_params(wanted[0])
+    return wanted[0].header
 
 
-def _parse(line: LogicalLine, source: str) -> SubcktHeader:
-    where = f"{source}:{line.number}"
-    words = line.text.split(None, 1)
-    rest = words[1] if len(words) == 2 else ""
-    marker = _PARAMS_WORD.search(rest)
-    first = _FIRST_ASSIGNMENT.search(rest)
-    if marker is not None and (first is None or marker.start() < first.start()):
-        pins_text, params_text = rest[: marker.start()], rest[marker.end() :]
-    elif first is not None:
-        pins_text, params_text = rest[: first.start()], rest[first.start() :]
-    else:
-        pins_text, params_text = rest, ""
-    names = pins_text.lower().split()
-    if not names or _NAME.match(names[0]) is None:
-        raise NetlistError(f"{where}: {line.raw!r} has no name; write '.subckt name pin pin ...'")
-    name, pins = names[0], tuple(names[1:])
-    if not pins:
-        raise NetlistError(f"{where}: {line.raw!r} has no pins; list them after the name")
-    repeated = sorted({p for p in pins if pins.count(p) > 1})
-    if repeated:
-        raise NetlistError(f"{where}: pin {repeated[0]!r} appears twice in {line.raw!r}; give each pin its own name")
-    return SubcktHeader(name, pins, _parse_params(params_text, where, line.raw), line.number)
-
-
-def _parse_params(text: str, where: str, raw: str) -> dict[str, str]:
-    params: dict[str, str] = {}
-    position = 0
-    while text[position:].strip():
-        match = _ASSIGNMENT.match(text, position)
-        if match is None:
-            raise NetlistError(
-                f"{where}: cannot read {text[position:].strip()!r} in {raw!r}; write every parameter as name=value"
+def check_params(scope: Scope) -> None:
+    """Nothing, when no `.param` of ``scope`` sets a parameter of its header: ngspice lets it overrule the default."""
+    for name, line in scope.params().items():
+        if name in scope.header.params:
+            raise line.error(
+                f"sets {name!r}, a parameter of .subckt {scope.header.name}: ngspice drops the default of the header",
+                "rename one of them",
             )
-        position = _value_end(text, match.end())
-        value = text[match.end() : position].strip()
-        if not value:
-            raise NetlistError(f"{where}: parameter {match[1]!r} has no value in {raw!r}; write {match[1]}=number")
-        key = match[1].lower()
-        if key in params:
-            raise NetlistError(f"{where}: parameter {match[1]!r} appears twice in {raw!r}; keep one")
-        params[key] = value
-    return params
 
 
-def _value_end(text: str, start: int) -> int:
-    """End of the value starting at ``start``: a balanced brace or quoted expression, else up to the next blank."""
-    if start < len(text) and text[start] in _CLOSING:
-        opening, closing, depth = text[start], _CLOSING[text[start]], 0
-        for index in range(start, len(text)):
-            if text[index] == closing and (opening == closing) and index > start:
-                return index + 1
-            if opening != closing:
-                depth += (text[index] == opening) - (text[index] == closing)
-                if depth == 0:
-                    return index + 1
-        return start  # never closed: reported as a parameter without a value
-    match = re.compile(r"\S*").match(text, start)
-    return start if match is None else match.end()
+def parse_header(line: LogicalLine) -> SubcktHeader:
+    """Header of one `.subckt` line, what :func:`read_header` says of errors."""
+    text = line.text.split(None, 1)[1] if len(line.text.split(None, 1)) == 2 else ""
+    before, params = split_params(text)
+    name, _, rest = before.replace("\t", " ").partition(" ")
+    if _NAME.match(name) is None:
+        raise line.error("has no name", "write '.subckt name pin pin ...'")
+    rest = rest.strip()
+    if rest.startswith("("):
+        rest = rest[1:].replace(")", " ", 1)  # as ngspice does
+    pins = tuple(rest.lower().replace(",", " ").split())
+    if not pins:
+        raise line.error("has no pins", "list them after the name")
+    for pin in pins:
+        if _PIN.match(pin) is None:
+            raise line.error(f"has {pin!r} among its pins", "write the pins as plain names")
+        if pin in {"0", "gnd"}:
+            raise line.error(f"has the pin {pin!r}, which ngspice wires to ground whatever is connected", "rename it")
+    repeated = sorted({pin for pin in pins if pins.count(pin) > 1})
+    if repeated:
+        raise line.error(f"is wrong: pin {repeated[0]!r} appears twice", "give each pin its own name")
+    return SubcktHeader(name.lower(), pins, parse_assignments(params, line), line.number)

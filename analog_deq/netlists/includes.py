@@ -1,4 +1,4 @@
-"""One text from a netlist and the files it brings in: each file of the cell's own folder, screened, then written in.
+"""One text from a netlist and the files it brings in: each file of the cell's own folder, written in and screened.
 
 A deck that holds one text needs no file lookup at run time, so no simulator decides what a path means. ngspice reads
 ``.include`` and ``.lib`` before it joins continued lines and before it looks at the cards; so does this module.
@@ -10,9 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from analog_deq.errors import NetlistError
-from analog_deq.netlists.header import LogicalLine, logical_lines, strip_comment
+from analog_deq.errors import NetlistError, SpecError
+from analog_deq.netlists.header import read_scopes
+from analog_deq.netlists.lines import LogicalLine, logical_lines, strip_comment
+from analog_deq.netlists.nest import nest
 from analog_deq.netlists.screen import INCLUDE_CARDS, included_file, screen_netlist
+
+MAX_LINES = 100_000
+MAX_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,39 +28,55 @@ class _Request:
     stack: tuple[tuple[Path, str], ...] = ()
 
 
-def read_netlist(path: Path, folder: Path, referrer: Path) -> str:
+def read_netlist(path: Path, folder: Path, referrer: Path, subckt: str | None = None) -> str:
     """Screened text of ``path`` with every ``.include FILE`` and ``.lib FILE SECTION`` written in, line ends ``\\n``.
 
     Files are looked up beside the file that names them and must lie inside ``folder``, links followed. A library file
     holds ``.lib NAME`` ... ``.endl`` sections, which may bring in further files and sections, of their own file too;
-    only the section asked for is written in. ``referrer`` is the contract that names ``path``, for messages.
+    only the section asked for is written in. ``referrer`` is the contract that names ``path``, for messages. With
+    ``subckt``, helpers and models beside that subcircuit are allowed and come back inside it (:func:`nest`).
 
     Raises NetlistError with file, line, the line quoted and the mend for: a file that is missing, not UTF-8, outside
     ``folder`` or named by an absolute path; a section that is missing, defined twice or never closed; a file or
-    section that brings in itself; and what :func:`screen_netlist` refuses.
+    section that brings in itself; more than 100 000 lines or 16 MiB in one file; and what :func:`screen_netlist`
+    refuses. SpecError when the file has no such ``subckt`` at its top.
     """
-    return "\n".join(_expand(path, "", folder, _Request(f"cell.netlist of {referrer}"))) + "\n"
+    places, lines = [], []
+    for place, raw in _expand(path, "", folder, _Request(f"cell.netlist of {referrer}")):
+        places.append(place)
+        lines.append(raw)
+        if len(lines) > MAX_LINES:
+            raise NetlistError(f"{place}: the netlist has more than {MAX_LINES} lines with its files; leave parts out")
+    text = "\n".join(lines) + "\n"
+    where = [*places, places[-1]]
+    if subckt is not None:
+        tops = [scope.header.name for scope in read_scopes(text, where).inner]
+        if subckt.lower() not in tops:
+            has = ", ".join(tops) or "none"
+            raise SpecError(f"{referrer}: cell.subckt = {subckt!r}: {path} has at its top {has}; name one of them")
+    screen_netlist(text, where, subckt)
+    return text if subckt is None else nest(text, subckt, str(path))
 
 
-def _expand(path: Path, section: str, folder: Path, request: _Request) -> Iterator[str]:
-    """Lines of a file, or of one section of it, with what they bring in."""
+def _expand(path: Path, section: str, folder: Path, request: _Request) -> Iterator[tuple[str, str]]:
+    """(place, line) of each line of a file, or of one section of it, with what they bring in."""
     text = _read(path, folder, request)
     if (path.resolve(), section) in request.stack:
-        raise NetlistError(f"{request.asker}: {_name(path, section)} includes itself; break the circle")
+        name = f"section {section!r} of {path}" if section else str(path)
+        raise NetlistError(f"{request.asker}: {name} includes itself; break the circle")
     if section:
         text = _section(text, section, path, request)
-    screen_netlist(text, str(path), fragment=bool(request.stack) or _brings_in(text))
     stack = (*request.stack, (path.resolve(), section))
-    cards = {line.number: line for line in logical_lines(text, str(path)) if _card(line) in INCLUDE_CARDS}
+    cards = {line.number: line for line in logical_lines(text, str(path)) if line.card in INCLUDE_CARDS}
     for number, raw in enumerate(text.rstrip("\n").split("\n"), start=1):
         line = cards.get(number)
         if line is None:
-            yield raw
+            yield f"{path}:{number}", raw
             continue
-        asker = f"{path}:{number}: {line.raw!r}"
         if strip_comment(raw) != line.text:
-            raise NetlistError(f"{asker} is continued; write the {_card(line)} on one line")
+            raise line.error("is continued", f"write the {line.card} on one line")
         name, wanted = included_file(line)
+        asker = f"{line.where}: {line.raw!r}"
         yield from _expand(path.parent / name, wanted, folder, _Request(asker, stack))
 
 
@@ -64,6 +85,10 @@ def _read(path: Path, folder: Path, request: _Request) -> str:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise NetlistError(f"{asked}{path} lies outside {folder}; a cell includes only files of its own folder")
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("not a plain file")
+        if path.stat().st_size > MAX_BYTES:
+            raise OSError(f"larger than {MAX_BYTES} bytes")
         return path.read_text(encoding="utf-8").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise NetlistError(
@@ -78,35 +103,22 @@ def _section(text: str, section: str, path: Path, request: _Request) -> str:
     opened: LogicalLine | None = None
     for line in logical_lines(text, str(path)):
         words = line.text.lower().replace('"', "").replace("'", "").split()
-        where = f"{path}:{line.number}: {line.raw!r}"
         if words[0] == ".lib" and len(words) == 2:
             if opened is not None:
-                raise NetlistError(f"{where} starts inside the section of line {opened.number}; close that with .endl")
+                raise line.error(f"starts inside the section of line {opened.number}", "close that with .endl")
             opened = line
             names.append(words[1])
         elif words[0] == ".endl":
             if opened is None or words[1:] not in ([], [names[-1]]):
-                raise NetlistError(f"{where} closes no section of that name; write it after its .lib NAME")
+                raise line.error("closes no section of that name", "write it after its .lib NAME")
             if names[-1] == section:
                 found.append((opened.number, line.number))
             opened = None
     if opened is not None:
-        raise NetlistError(f"{path}:{opened.number}: {opened.raw!r} has no .endl; add it where the section ends")
+        raise opened.error("has no .endl", "add it where the section ends")
     if len(found) != 1:
         has = ", ".join(dict.fromkeys(names)) or "none"
         times = f"defined {len(found)} times" if found else "not there"
         raise NetlistError(f"{request.asker}: the section {section!r} of {path} is {times}; its sections are {has}")
     first, last = found[0]
     return "\n".join(raw if first < number < last else "" for number, raw in enumerate(text.split("\n"), start=1))
-
-
-def _brings_in(text: str) -> bool:
-    return any(word in text.lower() for word in INCLUDE_CARDS)
-
-
-def _card(line: LogicalLine) -> str:
-    return line.text.split(None, 1)[0].lower()
-
-
-def _name(path: Path, section: str) -> str:
-    return f"section {section!r} of {path}" if section else str(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from analog_deq.errors import NetlistError
 from analog_deq.netlists import screen
+from analog_deq.netlists.header import read_header
+from analog_deq.netlists.includes import read_netlist
 from analog_deq.netlists.screen import screen_netlist
 from analog_deq.resources import shipped
 
@@ -48,8 +51,8 @@ HOSTILE = [
     '.model fs filesource(file="x")', ".model o osdi_thing a=1", "N1 in out osdimodel", "U1 in out x", "O1 a b c d l",
     "Y1 a b c", "P1 a b c", "Z1 a b c z", "E9 out 0 poly(1) in 0 0 1", "E9 out 0 in 0 laplace={1}", "R9 out 0",
     "R9 out 0 ; 1k", "R9 out 0 $ 1k", "R9 out 0 0", "R9 out 0 0.0k", "R9 out 0 -5", "R9 out 0 r=0", "R9 out 0 {0}",
-    "R9 out 0 'nan'", "R9 out 0 nomodel", "R9 out 0 {1/inf}", "C9 out 0 nan", "R9 out 0 1e999", "R9 out 0 1k // x",
-    "R9 out 0 1k $x", "V9 out", "M9 out in", "R9 out 0 1k\\", "$ note", "# note", "R9 out 0 1k\x0b.control",
+    "R9 out 0 'nan'", "R9 out 0 nomodel", "R9 out 0 {1/inf}", "C9 out 0 nan", "R9 out 0 1e999", "V9 out",
+    "M9 out in", "R9 out 0 1k\\", "# note", "R9 out 0 1k\x0b.control",
     "R9 out 0 1k\r.control", "R9 out 0 1kΩ", "\u00a0* note", "\ufeff* note",
 ]  # fmt: skip
 CASE = st.sampled_from([str, str.upper, str.lower, str.swapcase, str.title])
@@ -67,8 +70,8 @@ def test_a_good_cell_passes() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(shipped("netlists/cells").glob("*.cir")), ids=lambda p: p.stem)
-def test_shipped_cells_pass(path: object) -> None:
-    screen_netlist(path.read_text(), str(path))  # type: ignore[attr-defined]
+def test_shipped_cells_pass(path: Path) -> None:
+    assert read_header(read_netlist(path, path.parent, path.with_suffix(".toml"), path.stem)).name == path.stem
 
 
 @pytest.mark.parametrize("line", HOSTILE)
@@ -107,12 +110,38 @@ def test_suffixes_ngspice_reads_otherwise_are_refused(line: str, mend: str) -> N
     assert mend in refused(GOOD.replace("* comment", line))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "R9 out 0 4k7", "V9 out 0 1_000", "R9 out 0 0x10", "C9 out 0 1,5", "I9 out 0 2A", "L9 out 0 3mils",
+        "V9 out 0 1.2.3", "E9 out 0 mid 0 4k7", "R9 out 0 {2*4k7}", ".param z=4k7", "X2 mid out helper v=4k7",
+        ".model z d is=1a", "M9 out in vss vss n w=1u l=180nn", "V9 out 0 pwl(0 0 1x 1)", "B9 out 0 v={1kelvin}",
+        "R9 out 0 {1", "R9 out 0 '1", "B9 out 0 v=(1", "C9 out 0 1% ", "C9 out 0 1@",
+    ],
+)  # fmt: skip
+def test_numbers_ngspice_reads_otherwise_than_they_look_are_refused(line: str) -> None:
+    assert refused(GOOD.replace("* comment", line)).startswith("cell.cir:3: ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Q9 out in 0 2N2222", "D9 out 2a 1N4148", "R9 1M 2k 1k", "E9 1a 0 2a 0 10", "E9 1a 0 vol='v(2a)*1e3'",
+        "X9 1a 2k 3M 74HC04", "M9 1a 2a 3a 4a 5M w=1u l=1u", "B9 out 0 v=v(1a,2k7)*i(v1)", "V9 1a 0 pwl(0,0 1n,1)",
+        ".model 1N4148 d(is=2.5n rs=.6 tt=4n cjo=4p)", ".model n8 nmos level=8 version=3.3.0", "C9 out 0 10pF $ load",
+        "R9 out 0 3kohm //load", "V9 out 0 sin(0 1 1megHz)", ".param z='1e-3*half' y={2+3}",
+    ],
+)  # fmt: skip
+def test_names_that_look_like_numbers_pass(line: str) -> None:
+    screen_netlist(GOOD.replace("* comment", line), "cell.cir")
+
+
 @pytest.mark.parametrize("line", ["R9 out 0 1MEG", "R9 out 0 1meg", "C9 out 0 10uF", "R9 out 0 1m", "R9 out 0 {r}"])
 def test_plain_suffixes_pass(line: str) -> None:
     screen_netlist(GOOD.replace("* comment", line), "cell.cir")
 
 
-@pytest.mark.parametrize("line", ["R9 a b 1k", ".model n nmos level=1", ".param x=1", ".include x.cir"])
+@pytest.mark.parametrize("line", ["R9 a b 1k", ".model n nmos level=1", ".param x=1", "V1 vdd 0 1"])
 def test_nothing_stands_outside_the_subcircuit(line: str) -> None:
     assert "outside the .subckt" in refused(f"{line}\n{GOOD}")
     assert "outside the .subckt" in refused(f"{GOOD}{line}\n")
@@ -120,6 +149,39 @@ def test_nothing_stands_outside_the_subcircuit(line: str) -> None:
 
 def test_two_top_subcircuits_are_refused() -> None:
     assert "second top-level" in refused(GOOD + GOOD)
+
+
+BESIDE = """.param ra=2k
+.model n2 nmos level=1
+.func half(x) {x/2}
+.subckt load a b
+R1 a b {half(ra)}
+.ends
+"""
+
+
+@pytest.mark.parametrize("text", [BESIDE + GOOD, GOOD + BESIDE])
+def test_helpers_beside_a_named_cell_pass(text: str) -> None:
+    screen_netlist(text, "cell.cir", "Cell")
+    refused(text)
+    for line in ("X1 a b load", "V1 a 0 1", "R1 a 0 1k"):
+        with pytest.raises(NetlistError, match=r"outside the \.subckt"):
+            screen_netlist(f"{text}{line}\n", "cell.cir", "cell")
+
+
+@pytest.mark.parametrize(
+    ("card", "mend"),
+    [
+        (".global vcc", "make it a pin"), (".options gmin=1", "are the deck's"), (".temp 50", "are the deck's"),
+        (".tran 1n 1u", "analyses are the deck's"), (".save all", "is the deck's"),
+        (".measure tran a max v(b)", "deck's"),
+        (".end", "has its own"), (".control", "control language"), (".macro a b", "write .subckt"),
+        (".if (x)", "conditional expression"), (".lib tt", "writes its files in"), (".endl", "keep .lib sections"),
+        (".incfoo x.cir", "allowed are .ends .func"),
+    ],
+)  # fmt: skip
+def test_a_refused_card_comes_with_its_mend(card: str, mend: str) -> None:
+    assert mend in refused(GOOD.replace("* comment", card))
 
 
 def test_an_empty_file_is_refused() -> None:

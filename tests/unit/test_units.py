@@ -20,7 +20,6 @@ from analog_deq.units import engineering, parse_spice_number
         ("2MEG", 2e6),
         ("3m", 3e-3),
         ("10u", 10e-6),
-        ("1mil", 25.4e-6),
         ("1.5e-3k", 1.5),
         ("-2n", -2e-9),
         ("+3p", 3e-12),
