@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from analog_deq.characterise.measurement import AbstractCellMeasurement, Quantity
+from analog_deq.characterise.measurements.conductance import Conductance
+from analog_deq.characterise.measurements.drift import Drift
+from analog_deq.characterise.measurements.linearity import ReadLaw
 from analog_deq.characterise.measurements.open_loop import OpenLoop
+from analog_deq.characterise.measurements.read_noise import ReadNoise
+from analog_deq.characterise.measurements.temperature_coefficient import TemperatureCoefficient
 from analog_deq.errors import SpecError
 
-MEASUREMENTS: tuple[AbstractCellMeasurement, ...] = (OpenLoop(),)
+MEASUREMENTS: tuple[AbstractCellMeasurement, ...] = (
+    OpenLoop(),
+    Conductance(),
+    ReadLaw(),
+    TemperatureCoefficient(),
+    ReadNoise(),
+    Drift(),
+)
 
 
 def measurements_of(role: str, names: tuple[str, ...] = ()) -> tuple[AbstractCellMeasurement, ...]:
