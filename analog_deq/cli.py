@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from analog_deq import __version__
+from analog_deq.cell_commands import CELL_COMMANDS
 from analog_deq.command import (
     ANY_PATH,
     FILE,
@@ -58,6 +59,10 @@ def cli() -> None:
       4    inconclusive: too few samples for the claim
       130  interrupted; the same command resumes
     """
+
+
+for command in CELL_COMMANDS:
+    cli.add_command(command)
 
 
 @cli.command()

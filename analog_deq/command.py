@@ -23,6 +23,8 @@ from analog_deq import __version__
 from analog_deq.errors import EXIT_INTERRUPTED, EXIT_PASS, EXIT_SIMULATOR, EXIT_USAGE, AnalogDeqError, SpecError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from analog_deq.pipeline import StageResult
     from analog_deq.spice.doctor import Diagnosis
 
@@ -86,6 +88,19 @@ def finish(ctx: click.Context, results: Sequence[StageResult]) -> None:
         for result in judged:
             console.render_verdict(screen, result)
     ctx.exit(code)
+
+
+def finish_record(
+    ctx: click.Context, record: Mapping[str, object], render: Callable[[Console], None], exit_code: int = EXIT_PASS
+) -> None:
+    """Prints ``record`` as JSON where that was asked for, else lets ``render`` print it, and ends the command."""
+    if ctx.meta.get(_WANTS_JSON):
+        print_json(ctx, exit_code, **record)
+    else:
+        from analog_deq import console
+
+        render(console.make_console(stderr=False))
+    ctx.exit(exit_code)
 
 
 def finish_diagnosis(ctx: click.Context, diagnosis: Diagnosis) -> None:

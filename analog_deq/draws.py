@@ -30,8 +30,10 @@ def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(stream), index)))
 
 
-def deviations(rng: np.random.Generator, sigmas: Mapping[str, float], size: int) -> dict[str, np.ndarray]:
+def deviations(rng: np.random.Generator, sigmas: Mapping[str, float | np.ndarray], size: int) -> dict[str, np.ndarray]:
     """Normal draws (size,) for each parameter, in the sorted order of their names. Truncated at 5 sigma.
+
+    A sigma is one number, or one for each draw.
 
     Truncation keeps a resistance positive in an endless campaign; it changes a variance by 1.5e-5.
     """

@@ -33,7 +33,9 @@ COLUMNS: dict[str, dict[str, str]] = {
     "mismatch": {"die": "", "load": "S", "drive": "V", "v": "V", "zp": "V", "zn": "V"},
     "mismatch_dynamic": {"die": "", "load": "S", "tau": "s", "delay": "s", "fit_rms": "1"},
     "conductance": {"die": "", "target": "S", "read": "V", "measured": "S"},
+    "synapse": {"g": "S", "v": "V", "current": "A"},
     "crossbar": {"r_line": "ohm", "row": "", "column": "", "drive": "V", "current": "A", "g": "S"},
+    "supply": {"slot": "", "cell": "", "drive": "V", "i_vdd": "A", "i_vss": "A"},
     "quantities": {
         "quantity": "", "at": "", "value": "see unit", "unit": "", "measurement": "", "corner": "", "process": "",
         "temperature": "degC", "vdd": "V", "vss": "V", "variant": "", "die": "", "block_first": "", "block_last": "",

@@ -30,6 +30,7 @@ from analog_deq.characterise.measurement import UNDEFINED, AbstractCellMeasureme
 from analog_deq.netlists.cell import Cell
 from analog_deq.records import OK, Progress
 from analog_deq.spice.execution import Outcome, simulate_all
+from analog_deq.spice.process import Limits
 from analog_deq.spice.simulator import Simulator
 from analog_deq.tables import COLUMNS
 
@@ -84,12 +85,16 @@ def characterise(
     timeout_s: float = 120.0,
     progress: Progress | None = None,
     executor: Executor | None = None,
+    limits: Limits | None = None,
 ) -> CampaignResult:
     """Simulate a question; rows come back in the order asked, whatever ran first and on however many workers.
 
     Raises NetlistError for a cell whose deck is malformed. A simulation that fails is a row with its reason.
     """
-    campaign = _Campaign(question, simulator, root, jobs, timeout_s, progress or Progress(), executor)
+    options = {
+        "simulator": simulator, "root": root, "stage": "spice", "jobs": jobs, "executor": executor, "limits": limits,
+    }  # fmt: skip
+    campaign = _Campaign(question, options, timeout_s, progress or Progress())
     ranges = [m for m in question.measurements if m.ranging]
     rest = [m for m in question.measurements if not m.ranging]
     bandwidths = campaign.range(ranges)
@@ -111,20 +116,8 @@ def characterise(
 class _Campaign:
     """State of one campaign: what has been simulated, and the rows so far, keyed by their place in the question."""
 
-    def __init__(
-        self,
-        question: Question,
-        simulator: Simulator,
-        root: Path,
-        jobs: int | None,
-        timeout_s: float,
-        progress: Progress,
-        executor: Executor | None,
-    ) -> None:
-        self.question, self.progress, self.timeout_s = question, progress, timeout_s
-        self.options: dict[str, Any] = {
-            "simulator": simulator, "root": root, "stage": "spice", "jobs": jobs, "executor": executor,
-        }  # fmt: skip
+    def __init__(self, question: Question, options: dict[str, Any], timeout_s: float, progress: Progress) -> None:
+        self.question, self.options, self.timeout_s, self.progress = question, options, timeout_s, progress
         self.rows: dict[tuple[int, ...], list[dict[str, Any]]] = {}
         self.curves: dict[tuple[int, ...], list[pd.DataFrame]] = {}
         self.copies = self.failed = self.runs = self.reused = 0
