@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import doctest
 import math
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -230,7 +232,8 @@ def test_the_hash_covers_contract_and_netlist(cell: Cell, tmp_path: Path) -> Non
 def test_shipped_cells_read_and_have_their_own_name(name: str) -> None:
     shipped = load_cell(name)
     assert shipped.name == name
-    assert shipped.header.name == name
+    assert shipped.header.name == shipped.contract.cell.subckt
+    assert shipped.contract.cell.description
     assert shipped.contract.params.keys() == shipped.header.params.keys(), "every parameter is documented"
     assert shipped.instance("X1", {role: role for role in ROLES[shipped.role]}).startswith("X1 ")
     assert all(sigma > 0 for sigma in shipped.mismatch_sigmas.values())
@@ -240,10 +243,159 @@ def test_every_role_has_a_shipped_cell() -> None:
     assert {load_cell(name).role for name in list_cells()} == ROLES.keys()
 
 
+def edited(folder: Path, *changes: tuple[str, str], netlist: str = NETLIST) -> Path:
+    """The contract with each (old, new) replaced once, written beside its netlist."""
+    toml = CONTRACT
+    for old, new in changes:
+        assert old in toml
+        toml = toml.replace(old, new, 1)
+    return write(folder, toml, netlist)
+
+
+def test_a_cell_may_lack_its_optional_pins_and_is_wired_without_them(tmp_path: Path) -> None:
+    ideal = NETLIST.replace(" vss out inn vdd inp bias", " out inn inp")
+    changes = (('vdd = "vdd"\n', ""), ('vss = "vss"\n', ""), ('[tie]\nbias = "vdd"\n', ""))
+    cell = read_contract(edited(tmp_path, *changes, netlist=ideal))
+    assert cell.instance("X1", NODES) == "X1 o n p amp"  # nodes it has no pin for are left out
+    assert cell.instance("X1", {pin: NODES[pin] for pin in ("in_p", "in_n", "out")}) == "X1 o n p amp"
+
+
+@pytest.mark.parametrize(
+    ("tie", "lines"),
+    [
+        ('"vss"', ["X1 vm o n vp p vm amp"]),
+        ('"0"', ["X1 vm o n vp p 0 amp"]),
+        (
+            '{ source = "current", from = "vdd", value = 40e-6 }',
+            ["X1 vm o n vp p X1_bias amp", "IX1_bias vp X1_bias 4e-05"],
+        ),
+        (
+            '{ source = "voltage", from = "vss", value = 0.3 }',
+            ["X1 vm o n vp p X1_bias amp", "VX1_bias X1_bias vm 0.3"],
+        ),
+        ('{ source = "current", value = -1e-6 }', ["X1 vm o n vp p X1_bias amp", "IX1_bias 0 X1_bias -1e-06"]),
+    ],
+)
+def test_a_tie_is_a_wire_or_a_source_of_the_instance(tmp_path: Path, tie: str, lines: list[str]) -> None:
+    cell = read_contract(edited(tmp_path, ('bias = "vdd"', f"bias = {tie}")))
+    assert cell.instance("X1", NODES).splitlines() == lines
+
+
+def test_a_tie_to_a_supply_the_role_has_not_or_the_instance_gives_not_is_refused(tmp_path: Path) -> None:
+    cell = read_contract(
+        edited(
+            tmp_path, ('vss = "vss"\n', ""), ('bias = "vdd"', 'bias = { source = "voltage", from = "vss" }\nvss = "0"')
+        )
+    )
+    with pytest.raises(NetlistError, match=r"tie\.bias goes to 'vss'; instance X1 has no node"):
+        cell.instance("X1", {pin: node for pin, node in NODES.items() if pin != "vss"})
+    synapse = Path(load_cell("resistor_synapse").source)
+    text = synapse.read_text().replace("[params.g]", '[tie]\nbulk = "vss"\n\n[params.g]', 1)
+    (tmp_path / "resistor_synapse.toml").write_text(text)
+    netlist = synapse.with_suffix(".cir").read_text().replace("row col g=", "row col bulk g=")
+    (tmp_path / "resistor_synapse.cir").write_text(netlist)
+    with pytest.raises(SpecError, match=r"tie\.bulk = 'vss': a synapse has no vss"):
+        read_contract(tmp_path / "resistor_synapse.toml")
+
+
+CORNERS = """[corners]
+slow = { params = { gain = 5.0 } }
+tt = {}
+fast = { params = { gain = 20.0 } }
+[mismatch]
+"""
+
+
+def test_a_corner_sets_its_parameters_and_an_instance_overrides_them(tmp_path: Path) -> None:
+    cell = read_contract(edited(tmp_path, ("[mismatch]\n", CORNERS)))
+    assert cell.processes == ("tt", "slow", "fast")
+    assert cell.instance("X1", NODES) == cell.at("tt").instance("X1", NODES) == "X1 vm o n vp p vp amp"
+    assert cell.at("fast").instance("X1", NODES, {"vos": 1e-3}).endswith(" amp gain=20.0 vos=0.001")
+    assert cell.at("fast").instance("X1", NODES, {"gain": 7.0}).endswith(" amp gain=7.0")
+    assert cell.instance("X1", NODES).endswith(" amp")  # at() makes a new cell
+    with pytest.raises(SpecError, match="no process corner 'ss'; the cell has tt, slow, fast"):
+        cell.at("ss")
+
+
+@pytest.mark.parametrize(
+    ("corner", "said"),
+    [
+        ("ss = { params = { gain = 0.5 } }", r"corners.ss.params.gain = 0.5: not a parameter in range"),
+        ("ss = { params = { beta = 1.0 } }", r"corners.ss.params.beta = 1.0: not a parameter in range"),
+        ('ss = { section = "ss" }', r"corners.ss = \{'section': 'ss'\}: add \[models\]"),
+        ('"s s" = {}', r"corners"),
+    ],
+)
+def test_a_wrong_corner_is_named(tmp_path: Path, corner: str, said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        read_contract(edited(tmp_path, ("[mismatch]\n", f"[corners]\n{corner}\n[mismatch]\n")))
+
+
+SIGMAS = [
+    ("sigma = 2e-3", lambda r: 2e-3 + 0 * r),
+    ("sigma_poly = [1e-3, -4e-3, 2e-3]", lambda r: np.maximum(1e-3 - 4e-3 * r + 2e-3 * r**2, 0.0)),
+    ("sigma_log = [1e-3, -2e-3, 2e-3, 6e-3]", lambda r: np.clip(1e-3 - 2e-3 * np.log(r), 2e-3, 6e-3)),
+]
+
+
+def synapse(folder: Path, form: str) -> Path:
+    """The shipped resistor with another spread, its largest state 100 uS."""
+    source = Path(load_cell("resistor_synapse").source)
+    assert "sigma = 0.02" in source.read_text()
+    (folder / "resistor_synapse.toml").write_text(source.read_text().replace("sigma = 0.02", form))
+    (folder / "resistor_synapse.cir").write_text(source.with_suffix(".cir").read_text())
+    return folder / "resistor_synapse.toml"
+
+
+@pytest.mark.parametrize(("form", "law"), SIGMAS)
+def test_a_spread_follows_the_state(tmp_path: Path, form: str, law: Callable[[np.ndarray], np.ndarray]) -> None:
+    cell = read_contract(synapse(tmp_path, form))
+    states = np.array([[1e-6, 1e-5], [5e-5, 1e-4]])
+    np.testing.assert_allclose(cell.sigma("dg", states), law(states / 1e-4), rtol=1e-12, atol=0)
+    assert cell.sigma("dg", 2e-5) == pytest.approx(law(np.array(0.2)), rel=1e-12)
+    assert cell.mismatch_sigmas["dg"] == pytest.approx(law(np.linspace(1e-3, 1, 1001)).max(), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("", "give exactly one of sigma, sigma_poly, sigma_log (here: none)"),
+        ("sigma = 0.02\nsigma_poly = [0.02]", "(here: sigma, sigma_poly)"),
+        ("sigma_poly = []", "mismatch.params.dg.sigma_poly"),
+        ("sigma_log = [0.1, 0.2, 0.3]", "mismatch.params.dg.sigma_log"),
+        ("sigma_poly = [0.0, 0.2]", "draws reach 5 sigma = 1, beyond params.dg (-0.9..10.0)"),
+        ("sigma_log = [0.0, -0.1, 0.0, 0.19]", "draws reach 5 sigma = 0.95, beyond params.dg"),
+    ],
+)
+def test_a_wrong_spread_is_named(tmp_path: Path, form: str, said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        read_contract(synapse(tmp_path, form))
+    assert said in str(caught.value)
+
+
+def test_a_spread_that_follows_a_state_needs_one(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"mismatch\.params\.vos: a sigma that depends on the state needs \[state\.g\]"):
+        read_contract(edited(tmp_path, ("sigma = 1e-3", "sigma_poly = [1e-3, 1e-4]")))
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ('[drift]\nparam = "t"\ntimes_s = [1.0]', "drift.param = 't': not under [params]"),
+        ('[drift]\nparam = "gain"\ntimes_s = []', "drift.times_s"),
+        ('[drift]\nparam = "gain"\ntimes_s = [-1.0]', "drift.times_s.0 = -1.0"),
+    ],
+)
+def test_a_wrong_drift_is_named(tmp_path: Path, section: str, said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        read_contract(edited(tmp_path, ("[noise]", f"{section}\n[noise]")))
+    assert said in str(caught.value)
+
+
 def test_a_cell_is_found_by_path_and_an_unknown_name_lists_the_known(tmp_path: Path) -> None:
     assert load_cell(write(tmp_path)).name == "amp"
     assert load_cell(str(tmp_path / "amp.toml")).name == "amp"
-    with pytest.raises(SpecError, match=r"'amp': no shipped cell of that name \(diffpair, driver_macro"):
+    with pytest.raises(SpecError, match=r"'amp': no shipped cell of that name \(diffpair, diode_limiter"):
         load_cell("amp")
     with pytest.raises(SpecError, match="no such file"):
         load_cell(tmp_path / "none.toml")
