@@ -367,7 +367,7 @@ INTEGRATOR = {"in": "s", "out": "out", "ref": "ref"}
 def test_integrator_decays_with_its_time_constant(bench: Bench, params: dict[str, float]) -> None:
     """Slow root of 1 + s b + s^2 R C / (2 pi GBW) with b = R C + (1 + R G) / (2 pi GBW).
 
-    The DC value is -R I / (1 + (1 + R G) / A0). opamp_macro stands beside it in the deck: the one inside is the cell's own.
+    The DC value is -R I / (1 + (1 + R G) / A0). An opamp_macro beside it in the deck must not disturb the one inside.
     """
     r, c, g, unity = params.get("r", 10e3), params.get("c", 20e-12), 1e-3, 2 * math.pi * 200e6
     b = r * c + (1 + r * g) / unity
