@@ -28,7 +28,7 @@ def package_sha256() -> str:
     """Hash of the package's own source files: what a finished stage was made by, whatever its version says."""
     root = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in sorted([*root.rglob("*.py"), *root.rglob("*.j2")]):
+    for path in sorted([*root.rglob("*.py"), *root.rglob("*.j2"), *root.rglob("*.css")]):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

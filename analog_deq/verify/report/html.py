@@ -18,14 +18,15 @@ from analog_deq.verify.verdict import Check, VerifyReport
 VERDICT_SENTENCES = {
     "pass": "Every check that decides is inside its limit.",
     "fail": "At least one check that decides is outside its limit, or could not be shown to be inside.",
-    "inconclusive": "No check failed, but the samples are too few for at least one claim.",
+    "inconclusive": "No check failed, but for at least one the samples are too few, or the cells do not model it.",
 }
 _WORDS = {
     "pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive", "info": "info", "not_measured": "not measured",
+    "not_modelled": "not modelled",
 }  # fmt: skip
 
 
-_OPEN = ("fail", "inconclusive")
+_OPEN = ("fail", "inconclusive", "not_modelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,11 @@ class Row:
     used: float | None
 
 
+def page_style() -> Markup:
+    """The style sheet that every page of ours carries."""
+    return Markup(resources.files("analog_deq.verify.report").joinpath("style.css").read_text(encoding="utf-8"))
+
+
 def render_html(report: VerifyReport, figures: ReportFigures) -> str:
     """The whole page as text: no script, no request to anywhere."""
     source = resources.files("analog_deq.verify.report").joinpath("report.html.j2").read_text(encoding="utf-8")
@@ -53,10 +59,11 @@ def render_html(report: VerifyReport, figures: ReportFigures) -> str:
         for d in draw_figures(figures)
     ]
     return environment.from_string(source).render(
+        style=page_style(),
         report=report,
         sentence=VERDICT_SENTENCES[report.verdict],
         rows=rows,
-        open_rows=sorted((row for row in rows if row.check.status in _OPEN), key=_gravity),
+        open_rows=sorted((row for row in rows if _is_open(row.check)), key=_gravity),
         counts=_counts(report),
         figures=drawn,
         summary=[(key, show(value)) for key, value in report.summary.items()],
@@ -83,7 +90,7 @@ def row_of(check: Check) -> Row:
 
 def _used(check: Check) -> float | None:
     """Share of the allowance that is used, 100 at the limit; None where no allowance can be named."""
-    if check.margin is None or check.status in {"info", "not_measured"}:
+    if check.margin is None or check.status in {"info", "not_measured", "not_modelled"}:
         return None
     if check.min is not None and check.max is not None:
         allowance = (check.max - check.min) / 2
@@ -96,6 +103,10 @@ def _used(check: Check) -> float | None:
     if allowance == 0:
         return 0.0 if check.margin >= 0 else 200.0
     return max(0.0, min(200.0, 100.0 * (1.0 - check.margin / allowance)))
+
+
+def _is_open(check: Check) -> bool:
+    return check.status in _OPEN and (check.decides or check.status != "not_modelled")
 
 
 def _gravity(row: Row) -> tuple[bool, int]:
