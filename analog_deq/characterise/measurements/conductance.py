@@ -24,7 +24,7 @@ from analog_deq.records import Dc, Plot
 
 
 class Conductance(AbstractCellMeasurement):
-    """dI/dV at 0 V by a central difference over 1 % of the read voltage, and the current at 0 V itself."""
+    """dI/dV at 0 V by a central difference over 0.1 % of the read voltage, and the current at 0 V itself."""
 
     name = "conductance"
     roles = ("synapse",)

@@ -18,8 +18,8 @@ from analog_deq.units import engineering
 
 LEVELS = 5
 DEFAULT_READ_V = 0.2
-SMALL = 0.01
-"""Small-signal voltage over the read voltage: a sinh law with V0 = 0.25 V bends by 1e-5 there at 0.2 V."""
+SMALL = 1e-3
+"""Small-signal voltage over the read voltage: a sinh law with V0 = 0.25 V bends by 1e-7 there at 0.2 V."""
 RESOLUTION = 1e-7
 """Relative change of a current below which the solver shows rounding, not the cell."""
 RESOLUTION_A = 1e-17
