@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from pkgutil import resolve_name
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -65,6 +66,7 @@ def open_executor(text: str | None) -> Iterator[Executor | None]:
             )
         client = Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
         try:
+            _require_package(client)
             yield DaskExecutor(client)
         finally:
             client.close(timeout=CONNECT_TIMEOUT_S)
@@ -173,6 +175,19 @@ def _is_scheduler(address: str) -> bool:
             return answer.result() == "Scheduler"
         except Exception:  # a web server in its place can make its reader raise anything, MemoryError included
             return False
+
+
+def _require_package(client: Client) -> None:
+    """ExecutorError when the scheduler or a worker cannot import what it is sent: it would fail without a word."""
+    wanted = "analog_deq.spice.remote:run_on_worker"
+    try:
+        client.run_on_scheduler(resolve_name, wanted)
+        client.run(resolve_name, wanted)
+    except ImportError as error:
+        raise ExecutorError(
+            f"the Dask scheduler or one of its workers cannot import {error.name}; install the same analog-deq there, "
+            "with pip install 'analog-deq[dask]'"
+        ) from error
 
 
 @contextmanager
