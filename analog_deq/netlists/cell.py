@@ -65,6 +65,19 @@ class Cell:
         """The process corner the cell is at."""
         return self.contract.corners.get(self.process or self.processes[0], ProcessCorner())
 
+    @property
+    def section(self) -> str:
+        """Section of the model library that this cell at this corner is built on; empty without a library."""
+        section = self.corner.section or ""
+        drawn = self.mismatch_section and self.contract.mismatch.mode == "section"
+        return section + (self.contract.mismatch.suffix if drawn else "")
+
+    @property
+    def library_overrides(self) -> dict[str, float]:
+        """Global parameters of the model library that this cell sets: its mismatch switch."""
+        switch = self.contract.mismatch.switch
+        return {} if switch is None else {switch.param: switch.on if self.mismatch_section else switch.off}
+
     def at(self, process: str, *, mismatch_section: bool = False) -> Cell:
         """The same cell at a process corner. SpecError, naming the known ones, when there is none of that name.
 

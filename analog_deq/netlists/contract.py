@@ -17,6 +17,8 @@ from analog_deq.netlists.contract_schema import ROLES as ROLES
 from analog_deq.netlists.contract_schema import CellContract as CellContract
 from analog_deq.netlists.header import logical_lines, read_header
 from analog_deq.netlists.includes import read_netlist
+from analog_deq.netlists.model_library import resolve_library
+from analog_deq.netlists.models import device_names, prune_library
 from analog_deq.spec import read_toml, validate
 
 _FILE_NAME = re.compile(r"(?!deck\.)\w[\w-]*\.(cir|sp|spice|sub|net)\Z")
@@ -26,7 +28,8 @@ def read_contract(path: Path) -> Cell:
     """Cell of the contract at ``path``: checked, its netlist read from the same folder, screened and compared.
 
     Raises SpecError (file, key, value, mend) when the contract is wrong or disagrees with the netlist, and
-    NetlistError (file, line, mend) when the netlist is malformed or unsafe.
+    NetlistError (file, line, mend) when the netlist is malformed or unsafe. Its hash covers contract, netlist and the
+    models of every process corner.
     """
     contract = validate(CellContract, read_toml(path), path)
     file_name = contract.cell.netlist
@@ -36,8 +39,12 @@ def read_contract(path: Path) -> Cell:
     header = read_header(netlist, source=str(path.parent / file_name))
     check_contract(contract, header, path)
     _refuse_supplies(netlist, contract, path.parent / file_name)
-    digest = hashlib.sha256(path.read_bytes() + b"\0" + netlist.encode()).hexdigest()
-    return Cell(contract, netlist, header, digest, str(path))
+    digest = hashlib.sha256(path.read_bytes() + b"\0" + netlist.encode())
+    if contract.models is not None:
+        library = resolve_library(contract.models.lib, path.parent)
+        for name in sorted({corner.section or "" for corner in contract.corners.values()}):
+            digest.update(prune_library(library, name, device_names(netlist)).sha256.encode())
+    return Cell(contract, netlist, header, digest.hexdigest(), str(path))
 
 
 def _refuse_supplies(netlist: str, contract: CellContract, path: Path) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from analog_deq.errors import SpecError
 from analog_deq.netlists.contract import Cell, read_contract
+from analog_deq.netlists.model_library import resolve_library
+from analog_deq.netlists.models import Size, device_sizes, prune_library
 from analog_deq.resources import shipped
 
 
@@ -51,7 +53,30 @@ def cell_files(cells: Sequence[Cell]) -> tuple[tuple[str, str], ...]:
                     f"{cell.source} and {other.source}: two netlists with the {what} {key!r} cannot share a deck; "
                     "rename one of them"
                 )
-    return tuple((name, texts[name].file[1]) for name in sorted(texts))
+    return (*_model_files(cells), *((name, texts[name].file[1]) for name in sorted(texts)))
+
+
+def _model_files(cells: Sequence[Cell]) -> tuple[tuple[str, str], ...]:
+    """One file per library section, holding what all the cells that use it need; before the cells in every deck."""
+    by_section: dict[tuple[Path, str], list[Cell]] = {}
+    for cell in cells:
+        if cell.contract.models is not None:
+            library = resolve_library(cell.contract.models.lib, Path(cell.source).parent)
+            by_section.setdefault((library, cell.section), []).append(cell)
+    files: dict[str, str] = {}
+    for (library, section), users in by_section.items():
+        sizes: dict[str, frozenset[Size] | None] = {}
+        for cell in users:
+            for name, used in device_sizes(cell.netlist).items():
+                before = sizes.get(name, frozenset())
+                sizes[name] = None if used is None or before is None else before | used
+        overrides = {key: value for cell in users for key, value in cell.library_overrides.items()}
+        text = prune_library(library, section, sizes, sizes, overrides=overrides).text
+        name = f"models_{section or 'all'}.spice"
+        if name in files:
+            raise SpecError(f"{users[0].source}: a second model library with the section {section!r} in one deck")
+        files[name] = text
+    return tuple(sorted(files.items()))
 
 
 def include_lines(cells: Sequence[Cell]) -> list[str]:
