@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 WIDTH_WITHOUT_TERMINAL = 132
 WIDTH_FOR_SENTENCES = 120
 VERDICTS = {0: "pass", 1: "fail", 4: "inconclusive"}
-_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "not_measured": "bold red"}
+_STYLES = {
+    "pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "not_measured": "bold red",
+    "not_modelled": "bold yellow",
+}  # fmt: skip
 _UNIT_OF_SUFFIX = {
     "_v_per_rthz": "V/rtHz", "_siemens": "S", "_celsius": "degC", "_percent": "%", "_ohm": "ohm", "_hz": "Hz",
     "_s": "s", "_v": "V", "_w": "W", "_j": "J", "_a": "A", "_f": "F",

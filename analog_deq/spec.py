@@ -40,12 +40,16 @@ class Operating(_Frozen):
 
 
 class Cells(_Frozen):
-    """Cell of each role: the name of a shipped cell or the path of a ``cell.toml``."""
+    """Cell of each slot: the name of a shipped cell or the path of a ``cell.toml``.
+
+    With an ``integrator`` the op-amp and its feedback are not used: that cell takes their place.
+    """
 
     opamp: str = "opamp_macro"
     activation: str = "diffpair"
     driver: str = "driver_macro"
     synapse: str = "resistor_synapse"
+    integrator: str | None = None
 
 
 class Neuron(_Frozen):
@@ -164,7 +168,7 @@ class DesignSpec(_Frozen):
     def hardware(self) -> dict[str, Any]:
         """The parts that decide what calibration measures: operating point, cells, neuron, array, mismatch."""
         keep = {"operating", "cells", "neuron", "crossbar", "mismatch"}
-        return self.model_dump(include=keep)
+        return self.model_dump(include=keep, exclude_none=True)
 
 
 class TransferPlan(_Frozen):
@@ -231,6 +235,7 @@ class Tolerances(_Frozen):
     tau: Positive = 0.02
     noise: Positive = 0.05
     mismatch_fs: Positive = 0.01
+    synapse: Positive = 1e-4
     crossbar: Positive = 1e-6
     power: Positive = 0.02
 

@@ -254,6 +254,24 @@ def conductance_rows(dies: int = 200, seed: int = 3) -> pd.DataFrame:
     )  # fmt: skip
 
 
+def synapse_rows(bend: float = 0.0, series_ohm: float = 0.0, levels: int = 33) -> pd.DataFrame:
+    """I(V) at programmed conductances: g behind a series resistance, and a cubic that adds ``bend`` at 0.2 V."""
+    v = np.linspace(-0.2, 0.2, 9)
+    shape = v * (1 + bend * (v / 0.2) ** 2)
+    return pd.concat(
+        pd.DataFrame({"g": g, "v": v, "current": g / (1 + g * series_ohm) * shape})
+        for g in np.linspace(1e-6, 100e-6, levels)
+    )
+
+
+def supply_rows(silent: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Supply current of each cell of a neuron; none for the slots in ``silent``."""
+    slots = pd.DataFrame({"slot": ["opamp", "activation", "driver"], "cell": ["amp", "curve", "buffer"]})
+    rows = slots.merge(pd.DataFrame({"drive": [-V_UNIT, 0.0, V_UNIT]}), how="cross")
+    current = np.where(rows["slot"].isin(silent), 0.0, 1e-4)
+    return rows.assign(i_vdd=current, i_vss=current)
+
+
 def crossbar_rows(rows: int = 3, columns: int = 2, r_dac: float = 10.0) -> pd.DataFrame:
     """Short-circuit column currents of a small array, from the dense nodal solve."""
     g_pos, g_neg = conductances(rows + columns, columns, seed=7)
@@ -284,12 +302,13 @@ def table(name: str, rows: pd.DataFrame, **provenance: Any) -> CalibrationTable:
 
 
 def synthetic_tables() -> dict[str, CalibrationTable]:
-    """All eight tables of the synthetic circuit."""
+    """All ten tables of the synthetic circuit."""
     transfer = transfer_rows()
     curves, steps, _ = mismatch_rows()
     rows = {
         "transfer": transfer, "power": power_rows(transfer), "settling": settling_rows(), "noise": noise_rows(),
         "mismatch": curves, "mismatch_dynamic": steps, "conductance": conductance_rows(), "crossbar": crossbar_rows(),
+        "synapse": synapse_rows(), "supply": supply_rows(),
     }  # fmt: skip
     return {name: table(name, frame) for name, frame in rows.items()}
 

@@ -19,6 +19,8 @@ from analog_deq.calibration.measurement import AbstractMeasurement, Bench, Rows,
 from analog_deq.calibration.mismatch import ConductanceMismatch, NeuronMismatch
 from analog_deq.calibration.noise import NoiseDensity
 from analog_deq.calibration.settling import Settling
+from analog_deq.calibration.supply import SupplyCurrent
+from analog_deq.calibration.synapse import SynapseCurve
 from analog_deq.calibration.transfer import Transfer
 from analog_deq.records import Deck, Progress
 from analog_deq.spice.execution import simulate_all
@@ -32,7 +34,9 @@ MEASUREMENTS: tuple[AbstractMeasurement, ...] = (
     NoiseDensity(),
     NeuronMismatch(),
     ConductanceMismatch(),
+    SynapseCurve(),
     CrossbarCurrents(),
+    SupplyCurrent(),
 )
 
 RETRY_TIMEOUT_S = 10.0

@@ -16,6 +16,7 @@ from analog_deq.calibration.measurement import SPICE_OPTIONS, AbstractMeasuremen
 from analog_deq.draws import Stream, generator
 from analog_deq.netlists.crossbar import CrossbarParameters, flat_lines, terminal
 from analog_deq.netlists.deck import build_deck
+from analog_deq.netlists.library import cell_arguments, cell_files, include_lines
 from analog_deq.records import Alter, Deck, Op, Plot
 
 DRIVE_V = 0.2
@@ -47,7 +48,8 @@ class CrossbarCurrents(AbstractMeasurement):
         array = bench.design.crossbar
         parameters = CrossbarParameters(g[0::2], g[1::2], block[0], array.r_dac_ohm)
         rows, columns = g.shape
-        lines = [".include " + bench.cells.synapse.file[0], *flat_lines(parameters, bench.cells.synapse)]
+        cells = [bench.cells.synapse]
+        lines = [*include_lines(cells), *flat_lines(parameters, cells[0])]
         lines += [f"Vx{q} {terminal(q, parameters.sources)} 0 0" for q in range(rows)]
         lines += [f"Vs{i} s{i} 0 0" for i in range(columns)]
         commands: list[Alter | Op] = []
@@ -61,8 +63,9 @@ class CrossbarCurrents(AbstractMeasurement):
                 commands,
                 save=[f"i(vs{i})" for i in range(columns)],
                 options=SPICE_OPTIONS,
-                files=[bench.cells.synapse.file],
+                files=cell_files(cells),
                 temperature_celsius=bench.design.operating.temperature_celsius,
+                arguments=cell_arguments(cells),
             ),
         )
 

@@ -12,7 +12,9 @@ import pandas as pd
 from analog_deq.calibration.measurement import SPICE_OPTIONS, AbstractMeasurement, Bench, Rows
 from analog_deq.calibration.waveforms import fit_pole
 from analog_deq.draws import Stream, deviations, generator
+from analog_deq.netlists.contract import Cell
 from analog_deq.netlists.deck import build_deck
+from analog_deq.netlists.library import cell_arguments, cell_files
 from analog_deq.netlists.neuron import NeuronCells
 from analog_deq.netlists.testbench import NeuronCopy, copy_vectors, neuron_bench, synapse_bench
 from analog_deq.records import Ac, Dc, Deck, Op, Plot
@@ -35,8 +37,24 @@ class Die:
 
 
 def neuron_sigmas(cells: NeuronCells, passive: PassiveMismatch) -> dict[str, float]:
-    """Standard deviation of every deviation of one neuron: its cells' parameters and its passive parts."""
-    return {**cells.mismatch(), "r_feedback": passive.r_feedback, "c_feedback": passive.c_feedback}
+    """Standard deviation of every deviation of one neuron: its cells' parameters and the passive parts around them."""
+    return {**cells.mismatch(), **{name: getattr(passive, name) for name in cells.passives}}
+
+
+def synapse_errors(rng: np.random.Generator, synapse: Cell, g: np.ndarray) -> dict[str, np.ndarray]:
+    """Mismatch parameters of synapses programmed to ``g`` siemens: arrays of its shape, in each parameter's unit.
+
+    ``dg`` is the error of the conductance itself (relative, or in siemens); it is clipped where the conductance would
+    fall below the smallest the cell's parameter takes, the floor of the device.
+    """
+    flat = np.ravel(g)
+    contract = synapse.contract
+    drawn = deviations(rng, {name: synapse.sigma(name, flat) for name in contract.mismatch.params}, flat.size)
+    if "dg" in drawn:
+        floor = contract.params[contract.state["g"].param].min
+        lowest = floor / flat - 1 if contract.mismatch.params["dg"].relative else floor - flat
+        drawn["dg"] = np.maximum(drawn["dg"], lowest)
+    return {name: values.reshape(np.shape(g)) for name, values in drawn.items()}
 
 
 class NeuronMismatch(AbstractMeasurement):
@@ -73,6 +91,7 @@ class NeuronMismatch(AbstractMeasurement):
                 options={**SPICE_OPTIONS, "reltol": 1e-7},
                 files=bench.cells.files,
                 temperature_celsius=design.operating.temperature_celsius,
+                arguments=bench.cells.arguments,
             ),
         )
 
@@ -100,33 +119,39 @@ class NeuronMismatch(AbstractMeasurement):
         return {"mismatch": axes, "mismatch_dynamic": axes}
 
 
+@dataclass(frozen=True, slots=True)
+class SynapseDie:
+    """Mismatch parameters of one die's synapses, one value at each conductance of the plan."""
+
+    index: int
+    errors: Mapping[str, tuple[float, ...]]
+
+
 class ConductanceMismatch(AbstractMeasurement):
     """Each sample is a die holding one synapse at every conductance of the plan, read at ``READ_V``."""
 
     name = "conductance"
     tables = ("conductance",)
 
-    def samples(self, bench: Bench) -> list[tuple[int, tuple[float, ...]]]:
-        sigma = bench.cells.synapse.mismatch_sigmas.get("dg", 0.0)
-        levels = bench.plan.mismatch.conductances_siemens
-        return [
-            (
-                index,
-                tuple(
-                    deviations(generator(bench.design.seed, Stream.CONDUCTANCE_DIE, index), {"dg": sigma}, len(levels))[
-                        "dg"
-                    ]
-                ),
+    def samples(self, bench: Bench) -> list[SynapseDie]:
+        levels = np.array(bench.plan.mismatch.conductances_siemens)
+        dies = []
+        for index in range(bench.plan.mismatch.dies):
+            drawn = synapse_errors(
+                generator(bench.design.seed, Stream.CONDUCTANCE_DIE, index), bench.cells.synapse, levels
             )
-            for index in range(bench.plan.mismatch.dies)
-        ]
+            dies.append(SynapseDie(index, {name: tuple(map(float, values)) for name, values in drawn.items()}))
+        return dies
 
     def block_size(self, bench: Bench) -> int:
         return 256  # five resistors a die: the process start is what costs
 
-    def decks(self, bench: Bench, block: Sequence[tuple[int, tuple[float, ...]]]) -> tuple[Deck, ...]:
+    def decks(self, bench: Bench, block: Sequence[SynapseDie]) -> tuple[Deck, ...]:
         levels = bench.plan.mismatch.conductances_siemens
-        cells = [(g, float(dg)) for _, errors in block for g, dg in zip(levels, errors, strict=True)]
+        synapse = [bench.cells.synapse]
+        cells = [
+            (g, {name: values[k] for name, values in die.errors.items()}) for die in block for k, g in enumerate(levels)
+        ]
         return (
             build_deck(
                 "conductances of mismatched synapses",
@@ -134,25 +159,24 @@ class ConductanceMismatch(AbstractMeasurement):
                 [Op()],
                 save=[f"i(vg{k})" for k in range(len(cells))],
                 options=SPICE_OPTIONS,
-                files=[bench.cells.synapse.file],
+                files=cell_files(synapse),
                 temperature_celsius=bench.design.operating.temperature_celsius,
+                arguments=cell_arguments(synapse),
             ),
         )
 
-    def tabulate(
-        self, bench: Bench, block: Sequence[tuple[int, tuple[float, ...]]], plots: Sequence[tuple[Plot, ...]]
-    ) -> Rows:
+    def tabulate(self, bench: Bench, block: Sequence[SynapseDie], plots: Sequence[tuple[Plot, ...]]) -> Rows:
         levels = bench.plan.mismatch.conductances_siemens
         plot = plots[0][0]
         rows = [
             {
-                "die": index, "target": g, "read": READ_V,
+                "die": die.index, "target": g, "read": READ_V,
                 "measured": -float(np.real(plot[f"i(vg{k * len(levels) + j})"][0])) / READ_V,
             }
-            for k, (index, _) in enumerate(block)
+            for k, die in enumerate(block)
             for j, g in enumerate(levels)
         ]  # fmt: skip
         return {"conductance": pd.DataFrame(rows)}
 
-    def axes(self, bench: Bench, sample: tuple[int, tuple[float, ...]]) -> dict[str, dict[str, Any]]:
-        return {"conductance": {"die": sample[0], "read": READ_V}}
+    def axes(self, bench: Bench, sample: SynapseDie) -> dict[str, dict[str, Any]]:
+        return {"conductance": {"die": sample.index, "read": READ_V}}

@@ -43,6 +43,7 @@ class NoiseDensity(AbstractMeasurement):
                 options=SPICE_OPTIONS,
                 files=bench.cells.files,
                 temperature_celsius=design.operating.temperature_celsius,
+                arguments=bench.cells.arguments,
             ),
         )
 

@@ -86,6 +86,7 @@ def step_deck(
         options=SPICE_OPTIONS,
         files=bench.cells.files,
         temperature_celsius=design.operating.temperature_celsius,
+        arguments=bench.cells.arguments,
     )
 
 

@@ -50,6 +50,7 @@ class Transfer(AbstractMeasurement):
                 options=SPICE_OPTIONS,
                 files=bench.cells.files,
                 temperature_celsius=design.operating.temperature_celsius,
+                arguments=bench.cells.arguments,
             ),
         )
 

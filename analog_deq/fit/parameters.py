@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
 
 from analog_deq.errors import FitError, OutOfDomainError, SchemaError
+from analog_deq.fit.forms import hermite, pchip_slopes
 from analog_deq.provenance import Provenance, require_schema
 
-SCHEMA = "analog_deq.proxy"
+SCHEMA, SCHEMA_VERSION = "analog_deq.proxy", 2
 
 
 class _Frozen(BaseModel):
@@ -69,6 +72,61 @@ class Table(_Frozen):
         return self.start + self.step * (len(self.values) - 1)
 
 
+class SynapseLaw(_Frozen):
+    """Conductance that a synapse programmed to g shows at ``read_v``, without mismatch.
+
+    ``values`` (S) lie on a uniform grid of g from ``start`` in steps ``step``, a monotone cubic between them; without
+    any it is g itself. ``bend`` is the largest distance of the current from that conductance's straight line within
+    +-``reach_v``, as a share of the current there.
+    """
+
+    form: str
+    start: float
+    step: float
+    values: list[float]
+    read_v: float
+    reach_v: float
+    bend: float
+    goodness: Goodness
+
+    @property
+    def linear(self) -> bool:
+        """Whether an array of such synapses is a resistor network, to the tolerance of the fit."""
+        return self.bend <= self.goodness.tolerance
+
+    def seen(self, programmed: Tensor) -> Tensor:
+        """Conductances (S), same shape as ``programmed``; its own values where nothing is to be changed."""
+        if not self.values:
+            return programmed
+        table = torch.as_tensor(self.values, dtype=programmed.dtype)
+        return hermite(programmed, self.start, self.step, table, pchip_slopes(table, self.step))[0]
+
+    def seen_arrays(self, *programmed: np.ndarray) -> tuple[np.ndarray, ...]:
+        """:meth:`seen` of NumPy arrays."""
+        return tuple(self.seen(torch.as_tensor(np.array(g, dtype=float))).numpy() for g in programmed)
+
+
+class ConductanceSpread(Form):
+    """Error of a conductance over dies. With ``targets`` (S) it depends on what was programmed.
+
+    Without, ``mean`` and ``sigma`` are relative; with, ``mean_k`` and ``sigma_k`` are siemens at target k, linear in
+    between.
+    """
+
+    targets: list[float] = Field(default_factory=list)
+
+    def relative(self, programmed: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the relative error of conductances ``seen``, programmed to ``programmed``."""
+        if not self.targets:
+            return np.asarray(self.values["mean"]), np.asarray(self.values["sigma"])
+        count = range(len(self.targets))
+        mean, sigma = (
+            np.interp(programmed, self.targets, [self.values[f"{name}_{k}"] for k in count]) / seen
+            for name in ("mean", "sigma")
+        )
+        return mean, sigma
+
+
 class Distribution(_Frozen):
     """Joint normal distribution of a neuron's mismatch parameters over dies."""
 
@@ -82,28 +140,45 @@ class Distribution(_Frozen):
 
 
 class ProxyParameters(_Frozen):
-    """Everything the proxy knows about the circuit (the parameter set psi)."""
+    """Everything the proxy knows about the circuit (the parameter set psi).
+
+    ``not_modelled`` maps ``power``, ``noise`` or ``mismatch`` to the cells that leave it out; ``power`` is None then.
+    """
 
     provenance: Provenance
     hardware: dict[str, Any]
-    cells: dict[str, str] = Field(description="role -> sha256 of the cell that was measured")
+    cells: dict[str, str] = Field(description="slot -> sha256 of the cell that was measured")
+    not_modelled: dict[str, str]
     integrator: Form
     activation: Table
     driver: Form
     tau: Form
     noise: Form
     mismatch: Distribution
-    conductance: Form
+    synapse: SynapseLaw
+    conductance: ConductanceSpread
     crossbar: Form
-    power: Form
+    power: Form | None
+
+    @property
+    def r_feedback_ohm(self) -> float:
+        """Transresistance of the integrator: its own where the fit found one, else the design's R_F."""
+        return float(self.integrator.values.get("r_feedback_ohm", self.hardware["neuron"]["r_feedback_ohm"]))
+
+    @property
+    def input_offset_a(self) -> float:
+        """Current an integrator cell draws at its input beside that through its transresistance."""
+        return self.integrator.values.get("i0_a", 0.0)
 
     def forms(self) -> dict[str, Goodness]:
-        """Goodness of every fitted part, by name."""
+        """Goodness of every fitted part that the cells model, by name."""
         return {
             name: getattr(self, name).goodness
             for name in (
-                "integrator", "activation", "driver", "tau", "noise", "mismatch", "conductance", "crossbar", "power",
+                "integrator", "activation", "driver", "tau", "noise", "mismatch", "synapse", "conductance", "crossbar",
+                "power",
             )
+            if name == "mismatch" or name not in self.not_modelled
         }  # fmt: skip
 
 
@@ -136,7 +211,7 @@ def read_proxy(path: Path) -> ProxyParameters:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise SchemaError(f"{path}: not readable JSON ({error})") from error
     header = content.get("provenance", {}) if isinstance(content, dict) else {}
-    require_schema(f"{header.get('schema_name')}/{header.get('schema_version')}", f"{SCHEMA}/1", path)
+    require_schema(f"{header.get('schema_name')}/{header.get('schema_version')}", f"{SCHEMA}/{SCHEMA_VERSION}", path)
     try:
         return ProxyParameters.model_validate(content)
     except ValidationError as error:

@@ -18,10 +18,14 @@ def split_axis(values: pd.Series) -> tuple[list[float], list[float]]:
     return axis[0::2], axis[1::2]
 
 
-def fit_integrator(transfer: pd.DataFrame, r_feedback_ohm: float, v_unit_v: float, tolerance: float) -> Form:
-    """Summing-node voltage ``s = s0 - v / a0``, so v = (s0 (1+R_F G) - drive) / (1 + (1+R_F G) / a0).
+def fit_integrator(
+    transfer: pd.DataFrame, r_feedback_ohm: float, v_unit_v: float, tolerance: float, *, own_feedback: bool = False
+) -> Form:
+    """Summing-node voltage ``s = s0 - v / a0``, so v = (s0 (1+R G) + i0 R - drive R/R_F) / (1 + (1+R G) / a0).
 
-    Fitted on every second load, checked as the error of v (in units of h) on the others.
+    R is the ``r_feedback_ohm`` of the drive (R_F) and i0 = 0, unless the feedback is the cell's own: then
+    ``(s - v) / R + i0`` is the current into it, and both are fitted. Fitted on every second load, checked as the error
+    of v (in units of h) on the others.
     """
     rows = transfer[transfer["driver_load"] == 0]
     train_loads, held_loads = split_axis(rows["load"])
@@ -33,15 +37,28 @@ def fit_integrator(transfer: pd.DataFrame, r_feedback_ohm: float, v_unit_v: floa
     s0, inverse = float(solution[0]), float(solution[1])
     if inverse <= 0:
         raise FitError(f"integrator: the fitted op-amp gain is {1 / inverse:.3g}; its inputs look swapped")
+    values = {"s0_v": s0, "inverse_a0": inverse}
+    own_ohm, i0 = r_feedback_ohm, 0.0
+    if own_feedback:
+        into = (train["drive"] / r_feedback_ohm - train["s"] * train["load"]).to_numpy()
+        across = np.stack([(train["s"] - train["v"]).to_numpy(), np.ones(len(train))], axis=1)
+        (conductance, i0), *_ = np.linalg.lstsq(across, into, rcond=None)
+        if conductance <= 0:
+            raise FitError(f"integrator: its transresistance is {1 / conductance:.3g} ohm; in and out look swapped")
+        own_ohm, i0 = float(1 / conductance), float(i0)
+        values |= {"r_feedback_ohm": own_ohm, "i0_a": i0}
+        more = least_squares_covariance(across, across @ [conductance, i0] - into)
+        scale = np.diag([own_ohm**2, 1.0])  # dR = -R^2 d(1/R)
+        covariance = np.block([[covariance, np.zeros((2, 2))], [np.zeros((2, 2)), scale @ more @ scale]])
 
     def error(part: pd.DataFrame) -> float:
-        ratio = 1 + r_feedback_ohm * part["load"]
-        v = (s0 * ratio - part["drive"]) / (1 + ratio * inverse)
+        ratio = 1 + own_ohm * part["load"]
+        v = (s0 * ratio + i0 * own_ohm - part["drive"] * (own_ohm / r_feedback_ohm)) / (1 + ratio * inverse)
         return float((v - part["v"]).abs().max() / v_unit_v)
 
     return Form(
-        form="s = s0 - v / a0",
-        values={"s0_v": s0, "inverse_a0": inverse},
+        form="s = s0 - v / a0" + ("; i = (s - v) / r_feedback + i0" if own_feedback else ""),
+        values=values,
         covariance=covariance.tolist(),
         domain={"load_siemens": _span(rows["load"]), "v": _span(rows["v"])},
         goodness=Goodness(
@@ -133,6 +150,19 @@ def fit_driver(transfer: pd.DataFrame, z_unit_v: float, tolerance: float) -> For
             tolerance=tolerance,
         ),
     )  # fmt: skip
+
+
+SILENT_A = 1e-12
+"""Current below which a cell counts as drawing none: ngspice resolves no less."""
+
+
+def without_supply(supply: pd.DataFrame) -> str:
+    """The cells that draw no current from their rails, as ``slot 'cell'``; empty when all do."""
+    silent = []
+    for slot, rows in supply.groupby("slot", sort=False):
+        if float(rows[["i_vdd", "i_vss"]].abs().to_numpy().max()) <= SILENT_A:
+            silent.append(f"{slot} {rows['cell'].iloc[0]!r}")
+    return ", ".join(silent)
 
 
 POWER_TERMS = ("p0_w", "p_drive_w_per_v", "p_abs_drive_w_per_v", "p_drive2_w_per_v2", "p_load_v")

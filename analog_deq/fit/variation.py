@@ -7,8 +7,17 @@ import pandas as pd
 import torch
 from scipy.optimize import least_squares
 
+from analog_deq.errors import FitError
 from analog_deq.fit.forms import closed_loop_tau, hermite, pchip_slopes
-from analog_deq.fit.parameters import Distribution, Form, Goodness, Table, tau_coefficients
+from analog_deq.fit.parameters import (
+    ConductanceSpread,
+    Distribution,
+    Form,
+    Goodness,
+    SynapseLaw,
+    Table,
+    tau_coefficients,
+)
 from analog_deq.reduction import reduce_array
 
 NEURON_PARAMETERS = ("vos_v", "r_feedback", "tau", "sat", "in_scale", "in_offset", "out_offset")
@@ -31,12 +40,14 @@ def extract_neurons(
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """Parameters of each neuron from its own terminal measurements, and the residuals of z.
 
-    Returns a frame with one row a die (columns ``die`` and ``NEURON_PARAMETERS``), the residuals at the drive points
-    the fit used, and those at every second point, which it did not see.
+    The drive enters the summing node as a current of 1 V / ``r_feedback_ohm``. Returns a frame with one row a die
+    (columns ``die`` and ``NEURON_PARAMETERS``), the residuals at the drive points the fit used, and those at every
+    second point, which it did not see.
     """
     table = torch.as_tensor(activation.values, dtype=torch.float64)
     slopes = pchip_slopes(table, activation.step)
     inverse, s0 = integrator.values["inverse_a0"], integrator.values["s0_v"]
+    own_ohm, i0 = integrator.values.get("r_feedback_ohm", r_feedback_ohm), integrator.values.get("i0_a", 0.0)
     taus = dynamics.set_index("die")["tau"]
 
     def model(p: np.ndarray, h: np.ndarray) -> np.ndarray:
@@ -46,14 +57,14 @@ def extract_neurons(
     rows, used, residuals = [], [], []
     for die, group in curves.groupby("die"):
         load = float(group["load"].iloc[0])
-        ratio = 1 + r_feedback_ohm * load
+        ratio = 1 + own_ohm * load
         group = group.sort_values("drive")
         linear = group[group["drive"].abs() <= LINEAR_REACH * group["drive"].abs().max()]
         gain, offset = np.polyfit(linear["drive"], linear["v"], 1)
         loop = 1 + ratio * inverse
-        # v (1/(R) (1 + 1/A0) + G/A0) = s (1/R + G) - drive/R_nominal: the gain gives R, the offset gives s at v = 0
-        relative_r = 1 / (-1 / gain - load * r_feedback_ohm * inverse) * (1 + inverse) - 1
-        vos = float(offset) * loop / ratio - s0
+        # v (1/(R) (1 + 1/A0) + G/A0) = s (1/R + G) + i0 - drive/R_drive: the gain gives R, the offset s at v = 0
+        relative_r = 1 / (-1 / gain - load * r_feedback_ohm * inverse) * (1 + inverse) * (r_feedback_ohm / own_ohm) - 1
+        vos = float(offset) * loop / ratio - i0 * own_ohm / ratio - s0
         h = (-group["v"] / v_unit_v).to_numpy()
         z = ((group["zp"] - group["zn"]) / (2 * z_unit_v)).to_numpy()
         fit = least_squares(lambda p, h=h, z=z: model(p, h[0::2]) - z[0::2], [1.0, 1.0, 0.0, 0.0], xtol=1e-12)
@@ -106,33 +117,105 @@ def fit_mismatch(
     )  # fmt: skip
 
 
-def fit_conductance(conductance: pd.DataFrame, tolerance: float) -> Form:
-    """Mean and relative spread of programmed conductances: ``g = target (1 + mean + sigma n)``.
+def fit_conductance(
+    conductance: pd.DataFrame, law: SynapseLaw, tolerance: float, *, relative: bool = True
+) -> ConductanceSpread:
+    """Spread of programmed conductances about the synapse's own law G(g), from the even dies; the odd ones check it.
 
-    Fitted on the even dies; the held-out error is the difference between the odd dies' relative spread and theirs.
+    ``relative``: one mean and spread for all targets, ``g = target (1 + mean + sigma n)``. Otherwise a mean and spread
+    in siemens at each target, and the error is a share of the largest one.
     """
-    relative = conductance["measured"] / conductance["target"] - 1
+    targets = sorted(float(v) for v in conductance["target"].unique())
     even = conductance["die"] % 2 == 0
-    train, held = relative[even], relative[~even]
-    mean, sigma = float(train.mean()), float(train.std(ddof=1))
-    n = len(train)
-    return Form(
-        form="g = target (1 + mean + sigma n)",
-        values={"mean": mean, "sigma": sigma},
-        covariance=[[sigma**2 / n, 0.0], [0.0, sigma**2 / (2 * (n - 1))]],
-        domain={"target_siemens": (float(conductance["target"].min()), float(conductance["target"].max()))},
+    domain = {"target_siemens": (targets[0], targets[-1])}
+    if relative:
+        error = conductance["measured"] / conductance["target"] - 1
+        train, held = error[even], error[~even]
+        mean, sigma = float(train.mean()), float(train.std(ddof=1))
+        n = len(train)
+        return ConductanceSpread(
+            form="g = target (1 + mean + sigma n)",
+            values={"mean": mean, "sigma": sigma},
+            covariance=[[sigma**2 / n, 0.0], [0.0, sigma**2 / (2 * (n - 1))]],
+            domain=domain,
+            goodness=Goodness(
+                unit="difference of relative spread", train=0.0, held_out=abs(float(held.std(ddof=1)) - sigma),
+                n_train=n, n_held_out=len(held), tolerance=tolerance,
+            ),
+        )  # fmt: skip
+    (nominal,) = law.seen_arrays(conductance["target"].to_numpy())
+    error = conductance["measured"] - nominal
+    values: dict[str, float] = {}
+    variances: list[float] = []
+    apart = 0.0
+    for k, target in enumerate(targets):
+        at = conductance["target"] == target
+        train, held = error[at & even], error[at & ~even]
+        mean, sigma, n = float(train.mean()), float(train.std(ddof=1)), len(train)
+        values |= {f"mean_{k}": mean, f"sigma_{k}": sigma}
+        variances += [sigma**2 / n, sigma**2 / (2 * (n - 1))]
+        apart = max(apart, abs(float(held.std(ddof=1)) - sigma))
+    return ConductanceSpread(
+        form="g = G(target) + mean_k + sigma_k n, linear in the target between the targets k",
+        values=values,
+        covariance=np.diag(variances).tolist(),
+        domain=domain,
+        targets=targets,
         goodness=Goodness(
-            unit="difference of relative spread", train=0.0, held_out=abs(float(held.std(ddof=1)) - sigma),
-            n_train=n, n_held_out=len(held), tolerance=tolerance,
+            unit="difference of spread, of the largest target", train=0.0, held_out=apart / targets[-1],
+            n_train=int(even.sum()), n_held_out=int((~even).sum()), tolerance=tolerance,
         ),
     )  # fmt: skip
 
 
-def fit_crossbar(crossbar: pd.DataFrame, r_dac_ohm: float, tolerance: float) -> Form:
-    """Exact reduction against ngspice column currents; nothing is fitted, so every row is held out."""
+SAME = 1e-6
+"""Relative difference up to which a synapse counts as the conductance it was programmed to."""
+
+
+def fit_synapse(synapse: pd.DataFrame, read_v: float, tolerance: float) -> SynapseLaw:
+    """Nominal conductance against what was programmed, and how straight the current is; every second level held out."""
+    levels = np.array(sorted(synapse["g"].unique()))
+    step = np.diff(levels)
+    if len(levels) < 5 or np.ptp(step) > 1e-6 * step.max():
+        raise FitError(f"synapse: {len(levels)} valid levels, not evenly spaced; see the status column of its table")
+    current = synapse.pivot_table(index="g", columns="v", values="current")
+    volts = current.columns.to_numpy(dtype=float)
+    amps = current.to_numpy()
+    reach = float(np.abs(volts).max())
+    seen = amps[:, int(np.argmin(np.abs(volts - read_v)))] / read_v
+    if not np.all(np.diff(seen) > 0):
+        raise FitError("synapse: the conductance does not rise with what is programmed; check state.g and its range")
+    bend = float(np.abs(amps / seen[:, None] - volts).max() / reach)
+    same = bool(np.abs(seen / levels - 1).max() <= SAME)
+    table = torch.as_tensor(seen[0::2])
+    grid = 2 * float(step.mean())
+    model, _ = hermite(torch.as_tensor(levels), float(levels[0]), grid, table, pchip_slopes(table, grid))
+    error = np.abs((levels if same else model.numpy()) - seen) / seen.max()
+    return SynapseLaw(
+        form="G = g" if same else "G(g) at read_v, monotone cubic",
+        start=float(levels[0]),
+        step=grid,
+        values=[] if same else [float(v) for v in table],
+        read_v=read_v,
+        reach_v=reach,
+        bend=bend,
+        goodness=Goodness(
+            unit="relative to the largest conductance, max", train=float(error[0::2].max()),
+            held_out=float(error[1::2].max()), n_train=len(error[0::2]), n_held_out=len(error[1::2]),
+            tolerance=tolerance,
+        ),
+    )  # fmt: skip
+
+
+def fit_crossbar(crossbar: pd.DataFrame, law: SynapseLaw, r_dac_ohm: float, tolerance: float) -> Form:
+    """Exact reduction against ngspice column currents; nothing is fitted, so every row is held out.
+
+    What the synapse's own law leaves open, its misfit and its bend, is added to the tolerance: this checks the wires.
+    """
     worst, scale = 0.0, 0.0
     for _, group in crossbar.groupby("r_line"):
-        g = group.pivot_table(index="row", columns="column", values="g").to_numpy()
+        programmed = group.pivot_table(index="row", columns="column", values="g").to_numpy()
+        (g,) = law.seen_arrays(programmed)
         current = group.pivot_table(index="row", columns="column", values="current").to_numpy()
         drive = float(group["drive"].iloc[0])
         reduced = reduce_array(g[0::2], g[1::2], r_line_ohm=float(group["r_line"].iloc[0]), r_dac_ohm=r_dac_ohm)
@@ -150,6 +233,6 @@ def fit_crossbar(crossbar: pd.DataFrame, r_dac_ohm: float, tolerance: float) -> 
         domain={"r_line_ohm": (float(crossbar["r_line"].min()), float(crossbar["r_line"].max()))},
         goodness=Goodness(
             unit="relative to the largest current, max", train=0.0, held_out=worst / scale, n_train=0,
-            n_held_out=len(crossbar), tolerance=tolerance,
+            n_held_out=len(crossbar), tolerance=tolerance + law.goodness.held_out + law.bend,
         ),
     )  # fmt: skip

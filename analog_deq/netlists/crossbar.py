@@ -8,8 +8,8 @@ positive weight with a positive input raises the current into s_i.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,14 +20,21 @@ from analog_deq.netlists.deck import number
 
 @dataclass(frozen=True, slots=True)
 class CrossbarParameters:
-    """Conductances (logical rows, columns) in siemens and the array's parasitic resistances."""
+    """Conductances (logical rows, columns) in siemens and the array's parasitic resistances.
+
+    ``errors`` maps a mismatch parameter of the synapse to its values in g_pos and g_neg, (2, logical rows, columns).
+    """
 
     g_pos: np.ndarray
     g_neg: np.ndarray
     r_line_ohm: float
     r_dac_ohm: float
+    errors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, values in self.errors.items():
+            if values.shape != (2, *self.g_pos.shape):
+                raise NetlistError(f"errors[{name!r}] has shape {values.shape}; one value a synapse is needed")
         for name, g in (("g_pos", self.g_pos), ("g_neg", self.g_neg)):
             if g.ndim != 2 or g.shape != self.g_pos.shape:
                 raise NetlistError(f"{name} has shape {g.shape}; g_pos and g_neg must be equal (rows, columns) arrays")
@@ -60,6 +67,12 @@ def terminal(row: int, sources: int) -> str:
     return f"{'zn' if negative else 'zp'}{state}"
 
 
+def synapse_instance(synapse: Cell, name: str, row: str, column: str, g: float, errors: Mapping[str, float]) -> str:
+    """Line of one synapse programmed to ``g`` siemens; mismatch parameters that are 0 are left out."""
+    params = {synapse.contract.state["g"].param: g, **{key: value for key, value in errors.items() if value}}
+    return synapse.instance(name, {"row": row, "col": column}, params)
+
+
 def flat_lines(parameters: CrossbarParameters, synapse: Cell) -> list[str]:
     """Every synapse cell, wire segment and DAC resistance of the array, one line each.
 
@@ -67,6 +80,7 @@ def flat_lines(parameters: CrossbarParameters, synapse: Cell) -> list[str]:
     row and column is one node.
     """
     g = np.stack([parameters.g_pos, parameters.g_neg], axis=1).reshape(-1, parameters.columns)
+    errors = {key: np.swapaxes(value, 0, 1).reshape(g.shape) for key, value in parameters.errors.items()}
     rows, columns = g.shape
     wired = parameters.r_line_ohm > 0
     wire = number(parameters.r_line_ohm)
@@ -81,10 +95,11 @@ def flat_lines(parameters: CrossbarParameters, synapse: Cell) -> list[str]:
                 lines.append(f"Rr{q}_{i} {drive if i == 0 else f'r{q}_{i - 1}'} r{q}_{i} {wire}")
                 below = f"c{q + 1}_{i}" if q + 1 < rows else f"s{i}"
                 lines.append(f"Rc{q}_{i} c{q}_{i} {below} {wire}")
-                nodes = {"row": f"r{q}_{i}", "col": f"c{q}_{i}"}
+                ends = f"r{q}_{i}", f"c{q}_{i}"
             else:
-                nodes = {"row": drive, "col": f"s{i}"}
-            lines.append(synapse.instance(f"Xg{q}_{i}", nodes, {"g": float(g[q, i])}))
+                ends = drive, f"s{i}"
+            own = {key: float(value[q, i]) for key, value in errors.items()}
+            lines.append(synapse_instance(synapse, f"Xg{q}_{i}", *ends, float(g[q, i]), own))
     return lines
 
 

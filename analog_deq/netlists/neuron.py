@@ -1,4 +1,4 @@
-"""One neuron: op-amp leaky integrator, activation stage and differential driver.
+"""One neuron: leaky integrator, activation stage and differential driver.
 
 The integrator turns the current entering the virtual ground ``s`` into v = -R_F i, the activation turns v into
 a differential voltage and the driver sends it to the rows zp (+) and zn (-). The activation is wired with its
@@ -9,64 +9,134 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from PySpice.Spice.Netlist import Circuit
 
 from analog_deq.errors import SpecError
 from analog_deq.netlists.contract import Cell
-from analog_deq.netlists.library import load_cell
+from analog_deq.netlists.library import cell_arguments, cell_files, include_lines, load_cell
 from analog_deq.spec import Cells, Neuron
 
-ROLES = ("opamp", "activation", "driver")
+SLOTS: Mapping[str, tuple[str, ...]] = {
+    "opamp": ("opamp", "ota"),
+    "integrator": ("integrator", "summer"),
+    "activation": ("activation",),
+    "driver": ("driver",),
+    "synapse": ("synapse",),
+}
+"""Roles that fit each slot of a design's ``[cells]``. An op-amp or OTA gets R_F || C_F around it, a summer C_F."""
 
 
 @dataclass(frozen=True, slots=True)
 class NeuronCells:
-    """The cells a network is made of; ``synapse`` sits in the crossbar."""
+    """The cells a network is made of; ``synapse`` sits in the crossbar. There is an op-amp or an integrator."""
 
-    opamp: Cell
+    opamp: Cell | None
     activation: Cell
     driver: Cell
     synapse: Cell
+    integrator: Cell | None = None
+
+    @property
+    def named(self) -> dict[str, Cell]:
+        """The cells in use, by slot."""
+        return {slot: getattr(self, slot) for slot in SLOTS if getattr(self, slot) is not None}
+
+    @property
+    def neuron(self) -> dict[str, Cell]:
+        """The cells of one neuron, by slot."""
+        return {slot: cell for slot, cell in self.named.items() if slot != "synapse"}
+
+    @property
+    def passives(self) -> tuple[str, ...]:
+        """Feedback parts outside the cells, whose mismatch is drawn beside theirs."""
+        if self.integrator is None:
+            return ("r_feedback", "c_feedback")
+        return ("c_feedback",) if self.integrator.role == "summer" else ()
 
     @property
     def files(self) -> tuple[tuple[str, str], ...]:
         """(relative name, text) of every netlist a deck must include, each once, in a fixed order."""
-        return tuple(sorted({self.opamp.file, self.activation.file, self.driver.file, self.synapse.file}))
+        return cell_files(list(self.named.values()))
 
     @property
     def includes(self) -> list[str]:
-        """The ``.include`` lines for :attr:`files`."""
-        return [f".include {name}" for name, _ in self.files]
+        """The lines that include :attr:`files`."""
+        return include_lines(list(self.named.values()))
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Definitions ngspice is started with for the cells' models."""
+        return cell_arguments(list(self.named.values()))
 
     def mismatch(self) -> dict[str, float]:
-        """Standard deviation of each mismatch parameter of a neuron's cells, keyed ``role.parameter``."""
+        """Standard deviation of each mismatch parameter of a neuron's cells, keyed ``slot.parameter``."""
         return {
-            f"{role}.{name}": sigma
-            for role in ROLES
-            for name, sigma in sorted(getattr(self, role).mismatch_sigmas.items())
+            f"{slot}.{name}": sigma
+            for slot, cell in self.neuron.items()
+            for name, sigma in sorted(cell.mismatch_sigmas.items())
         }
+
+    @property
+    def relative_spread(self) -> bool:
+        """Whether the synapse's only error, if it has one, is a fixed share of its conductance."""
+        params = self.synapse.contract.mismatch.params
+        return all(name == "dg" and m.relative and m.sigma is not None for name, m in params.items())
+
+    @property
+    def not_modelled(self) -> dict[str, str]:
+        """What the contracts say the cells leave out: ``noise`` or ``mismatch`` -> which cells, and how."""
+        silent = [f"{slot} {cell.name!r}" for slot, cell in self.named.items() if not cell.contract.noise.native]
+        equal = [
+            f"{slot} {cell.name!r} (mode {cell.contract.mismatch.mode!r})"
+            for slot, cell in self.named.items()
+            if not cell.contract.mismatch.params
+        ]
+        found = {"noise": (silent, "carries no noise"), "mismatch": (equal, "gives no mismatch to draw")}
+        return {key: f"{', '.join(names)} {what}" for key, (names, what) in found.items() if names}
+
+
+def choose_cells(cells: Cells, overrides: Mapping[str, str]) -> Cells:
+    """``cells`` with ``overrides`` (slot or role -> name or path of a cell.toml). SpecError for one that fits no slot.
+
+    An op-amp named here takes the place of the design's integrator, and the other way round.
+    """
+    chosen: dict[str, str] = {}
+    for key, name in overrides.items():
+        slots = [slot for slot, roles in SLOTS.items() if key == slot or key in roles]
+        if not slots:
+            known = dict.fromkeys(word for slot, roles in SLOTS.items() for word in (slot, *roles))
+            raise SpecError(f"--cell {key}={name}: no such role; roles are {', '.join(known)}")
+        if slots[0] in chosen:
+            raise SpecError(f"--cell {key}={name}: the slot {slots[0]!r} is given twice; keep one")
+        chosen[slots[0]] = name
+    if {"opamp", "integrator"} <= set(chosen):
+        raise SpecError(f"--cell integrator={chosen['integrator']}: takes the place of an op-amp; drop one of the two")
+    kept = {"integrator": None} if "opamp" in chosen else {}
+    return cells.model_copy(update={**kept, **chosen})
 
 
 def load_cells(cells: Cells, overrides: Mapping[str, str] | None = None, source: str = "cells") -> NeuronCells:
-    """Cells named by a design, each role replaceable by ``overrides`` (role -> name or path of a cell.toml).
+    """Cells named by a design and by ``overrides`` (see :func:`choose_cells`); no op-amp beside an integrator.
 
     ``source`` says in messages where the names were written.
     """
-    names = {**cells.model_dump(), **(overrides or {})}
-    loaded = {}
-    for role, name in names.items():
-        if role not in Cells.model_fields:
-            raise SpecError(f"--cell {role}={name}: no such role; roles are {', '.join(Cells.model_fields)}")
+    cells = choose_cells(cells, overrides or {})
+    loaded: dict[str, Any] = dict.fromkeys(SLOTS)
+    for slot, name in cells.model_dump().items():
+        if name is None or (slot == "opamp" and cells.integrator is not None):
+            continue
         try:
             cell = load_cell(name)
         except SpecError as error:
-            raise SpecError(f"{source}.{role}: {error}") from error
-        if cell.role != role:
+            raise SpecError(f"{source}.{slot}: {error}") from error
+        if cell.role not in SLOTS[slot]:
             raise SpecError(
-                f"{source}.{role} = {name!r}: that cell's role is {cell.role!r}; name a cell of role {role!r}"
+                f"{source}.{slot} = {name!r}: that cell's role is {cell.role!r}; name a cell of role "
+                + " or ".join(map(repr, SLOTS[slot]))
             )
-        loaded[role] = cell
+        loaded[slot] = cell
     return NeuronCells(**loaded)
 
 
@@ -91,38 +161,51 @@ def add_integrator(
     tag: object,
     nodes: NeuronNodes,
     neuron: Neuron,
-    opamp: Cell,
+    cells: NeuronCells,
     deviations: Mapping[str, float],
 ) -> None:
-    """Leaky integrator: op-amp with R_F || C_F from output to summing node, C_IN at the summing node.
+    """Leaky integrator, and C_IN at its summing node: an integrator cell, a summer with C_F across it, or an op-amp
+    with R_F || C_F from its output to the summing node.
 
-    tau = R_F C_F + (1 + R_F G_t) / (2 pi GBW) and DC gain -R_F / (1 + (1 + R_F G_t) / A0) for a load G_t at the
-    summing node. ``deviations`` holds relative errors ``r_feedback``, ``c_feedback`` and ``opamp.*`` parameters.
+    With an op-amp tau = R_F C_F + (1 + R_F G_t) / (2 pi GBW) and the DC gain is -R_F / (1 + (1 + R_F G_t) / A0) for a
+    load G_t at the summing node. ``deviations`` holds relative errors of the passives and the cell's parameters.
     """
-    circuit.R(f"f{tag}", nodes.summing, nodes.output, neuron.r_feedback_ohm * (1 + deviations.get("r_feedback", 0.0)))
-    circuit.C(f"f{tag}", nodes.summing, nodes.output, neuron.c_feedback_f * (1 + deviations.get("c_feedback", 0.0)))
+    for name, add, value in (
+        ("r_feedback", circuit.R, neuron.r_feedback_ohm), ("c_feedback", circuit.C, neuron.c_feedback_f),
+    ):  # fmt: skip
+        if name in cells.passives:
+            add(f"f{tag}", nodes.summing, nodes.output, value * (1 + deviations.get(name, 0.0)))
     if neuron.c_input_f > 0:
         circuit.C(f"i{tag}", nodes.summing, "0", neuron.c_input_f)
-    pins = {"in_p": "0", "in_n": nodes.summing, "out": nodes.output, "vdd": nodes.vdd, "vss": nodes.vss}
-    circuit.raw_spice += opamp.instance(f"Xo{tag}", pins, _of(deviations, "opamp")) + "\n"
+    pins = {"out": nodes.output, "vdd": nodes.vdd, "vss": nodes.vss}
+    if cells.opamp is not None:
+        pins |= {"in_p": "0", "in_n": nodes.summing}
+        circuit.raw_spice += cells.opamp.instance(f"Xo{tag}", pins, _of(deviations, "opamp")) + "\n"
+    if cells.integrator is not None:
+        pins |= {"in": nodes.summing, "ref": "0"}
+        circuit.raw_spice += cells.integrator.instance(f"Xo{tag}", pins, _of(deviations, "integrator")) + "\n"
 
 
 def add_activation(
-    circuit: Circuit,
-    tag: object,
-    nodes: NeuronNodes,
-    activation: Cell,
-    driver: Cell,
-    deviations: Mapping[str, float],
+    circuit: Circuit, tag: object, nodes: NeuronNodes, activation: Cell, deviations: Mapping[str, float]
 ) -> None:
-    """Activation stage and driver from the integrator's output to the two row lines, outputs crossed."""
-    a_pos, a_neg = f"ap{tag}", f"an{tag}"
-    pins = {"in": nodes.output, "out_p": a_pos, "out_n": a_neg, "vdd": nodes.vdd, "vss": nodes.vss}
+    """Activation stage from the integrator's output to ap, an."""
+    pins = {"in": nodes.output, "out_p": f"ap{tag}", "out_n": f"an{tag}", "vdd": nodes.vdd, "vss": nodes.vss}
     circuit.raw_spice += activation.instance(f"Xa{tag}", pins, _of(deviations, "activation")) + "\n"
+
+
+def add_driver(
+    circuit: Circuit, tag: object, nodes: NeuronNodes, cells: NeuronCells, deviations: Mapping[str, float]
+) -> None:
+    """Driver from the activation's outputs, crossed, to the two row lines. An activation with one output drives it
+    single-ended: the other input is at ground.
+    """
+    negative = f"an{tag}" if "out_n" in cells.activation.contract.pins else "0"
     pins = {
-        "in_p": a_neg, "in_n": a_pos, "out_p": nodes.z_pos, "out_n": nodes.z_neg, "vdd": nodes.vdd, "vss": nodes.vss,
+        "in_p": negative, "in_n": f"ap{tag}", "out_p": nodes.z_pos, "out_n": nodes.z_neg,
+        "vdd": nodes.vdd, "vss": nodes.vss,
     }  # fmt: skip
-    circuit.raw_spice += driver.instance(f"Xd{tag}", pins, _of(deviations, "driver")) + "\n"
+    circuit.raw_spice += cells.driver.instance(f"Xd{tag}", pins, _of(deviations, "driver")) + "\n"
 
 
 def add_neuron(
@@ -135,8 +218,9 @@ def add_neuron(
 ) -> None:
     """Integrator, activation and driver of one neuron, with its mismatch ``deviations`` (default none)."""
     deviations = deviations or {}
-    add_integrator(circuit, tag, nodes, neuron, cells.opamp, deviations)
-    add_activation(circuit, tag, nodes, cells.activation, cells.driver, deviations)
+    add_integrator(circuit, tag, nodes, neuron, cells, deviations)
+    add_activation(circuit, tag, nodes, cells.activation, deviations)
+    add_driver(circuit, tag, nodes, cells, deviations)
 
 
 def circuit_lines(circuit: Circuit) -> list[str]:

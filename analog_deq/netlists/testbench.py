@@ -11,8 +11,18 @@ from dataclasses import dataclass, field
 
 from PySpice.Spice.Netlist import Circuit
 
+from analog_deq.netlists.crossbar import synapse_instance
 from analog_deq.netlists.deck import number
-from analog_deq.netlists.neuron import NeuronCells, NeuronNodes, add_neuron, circuit_lines
+from analog_deq.netlists.library import include_lines
+from analog_deq.netlists.neuron import (
+    NeuronCells,
+    NeuronNodes,
+    add_activation,
+    add_driver,
+    add_integrator,
+    add_neuron,
+    circuit_lines,
+)
 from analog_deq.spec import Neuron, Operating
 
 
@@ -70,11 +80,31 @@ def step_source(name: str, node: str, volts: float, delay_s: float, rise_s: floa
     return f"V{name} {node} 0 PWL({' '.join(f'{number(t)} {number(v)}' for t, v in points)})"
 
 
-def synapse_bench(conductances: Sequence[tuple[float, float]], cells: NeuronCells, read_v: float) -> list[str]:
-    """Synapse cells, each (g in siemens, relative error dg) with ``read_v`` across it; current in i(Vg{k})."""
-    lines = [".include " + cells.synapse.file[0]]
-    for k, (g, dg) in enumerate(conductances):
+def supply_bench(
+    drive: str, load_siemens: float, neuron: Neuron, operating: Operating, cells: NeuronCells
+) -> list[str]:
+    """One neuron driven from node x, each of its cells on rails of its own: sources Vdd{slot} and Vss{slot}."""
+    circuit = Circuit("supply_bench")
+    harness = [drive, f"Gin 0 s0 x 0 {number(1 / neuron.r_feedback_ohm)}", f"Rl s0 0 {number(1 / load_siemens)}"]
+    for slot in cells.neuron:
+        harness += [f"Vdd{slot} vdd{slot} 0 {number(operating.vdd_v)}"]
+        harness += [f"Vss{slot} vss{slot} 0 {number(operating.vss_v)}"]
+        nodes = NeuronNodes.numbered(0, vdd=f"vdd{slot}", vss=f"vss{slot}")
+        if slot == "activation":
+            add_activation(circuit, 0, nodes, cells.activation, {})
+        elif slot == "driver":
+            add_driver(circuit, 0, nodes, cells, {})
+        else:
+            add_integrator(circuit, 0, nodes, neuron, cells, {})
+    return [*cells.includes, *harness, *circuit_lines(circuit)]
+
+
+def synapse_bench(
+    programmed: Sequence[tuple[float, Mapping[str, float]]], cells: NeuronCells, read_v: float
+) -> list[str]:
+    """Synapse cells, each (g in siemens, its mismatch parameters) with ``read_v`` across it; current in i(Vg{k})."""
+    lines = include_lines([cells.synapse])
+    for k, (g, errors) in enumerate(programmed):
         lines.append(f"Vg{k} g{k} 0 {number(read_v)}")
-        params = {"g": g, **({"dg": dg} if dg else {})}
-        lines.append(cells.synapse.instance(f"Xg{k}", {"row": f"g{k}", "col": "0"}, params))
+        lines.append(synapse_instance(cells.synapse, f"Xg{k}", f"g{k}", "0", g, errors))
     return lines

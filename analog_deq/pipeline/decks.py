@@ -13,15 +13,17 @@ from analog_deq.calibration.transfer import Transfer
 from analog_deq.errors import SimulatorNotFoundError, SpecError
 from analog_deq.netlists.crossbar import CrossbarParameters, flat_lines, terminal
 from analog_deq.netlists.deck import build_deck
+from analog_deq.netlists.library import cell_arguments, cell_files, include_lines
 from analog_deq.pipeline.inputs import Inputs, StageResult, load_inputs, matching_checkpoint, matching_proxy
 from analog_deq.records import Deck, Op
 from analog_deq.spice.simulator import find_simulator
-from analog_deq.verify.replay import Replay, read_trim, write_deck
+from analog_deq.verify.replay import Replay, read_trim, run_line, write_deck
 
 BENCHES: dict[str, AbstractMeasurement] = {
-    "opamp": Settling(), "activation": Transfer(), "driver": Transfer(), "synapse": ConductanceMismatch(),
+    "opamp": Settling(), "integrator": Settling(), "activation": Transfer(), "driver": Transfer(),
+    "synapse": ConductanceMismatch(),
 }  # fmt: skip
-"""The testbench that shows each role: its first block of samples, as calibration runs it."""
+"""The testbench that shows each slot: its first block of samples, as calibration runs it."""
 
 
 def write_netlist(
@@ -57,16 +59,16 @@ def write_netlist(
     summary = {
         "lines": lines,
         "includes": ", ".join(name for name, _ in deck.files),
-        "run": f"ngspice -n -b {out.name}",
+        "run": run_line(deck, out.name),
     }
     return StageResult("netlist", {"deck": out}, summary, False, time.perf_counter() - start)
 
 
-def _cell(inputs: Inputs, role: str | None) -> Deck:
-    if role not in BENCHES:
-        raise SpecError(f"--cell {role}: name the role to show, one of {', '.join(BENCHES)}")
+def _cell(inputs: Inputs, slot: str | None) -> Deck:
+    if slot not in inputs.cells.named:
+        raise SpecError(f"--cell {slot}: name the role to show, one of {', '.join(inputs.cells.named)}")
     bench = Bench(inputs.design, inputs.plan, inputs.cells)
-    measurement = BENCHES[role]
+    measurement = BENCHES[slot]
     return measurement.decks(bench, measurement.samples(bench)[: measurement.block_size(bench)])[0]
 
 
@@ -78,7 +80,8 @@ def _crossbar(inputs: Inputs, checkpoint: Path | None) -> Deck:
     array = inputs.design.crossbar
     parameters = CrossbarParameters(net.g_pos, net.g_neg, array.r_line_ohm, array.r_dac_ohm)
     rows = 2 * net.g_pos.shape[0]
-    lines = [inputs.cells.synapse.include_line, *flat_lines(parameters, inputs.cells.synapse)]
+    synapse = [inputs.cells.synapse]
+    lines = [*include_lines(synapse), *flat_lines(parameters, synapse[0])]
     lines += [f"Vx{q} {terminal(q, parameters.sources)} 0 {READ_V}" for q in range(rows)]
     lines += [f"Vs{i} s{i} 0 0" for i in range(parameters.columns)]
     return build_deck(
@@ -87,8 +90,9 @@ def _crossbar(inputs: Inputs, checkpoint: Path | None) -> Deck:
         [Op()],
         save=[f"i(vs{i})" for i in range(parameters.columns)],
         options=SPICE_OPTIONS,
-        files=[inputs.cells.synapse.file],
+        files=cell_files(synapse),
         temperature_celsius=inputs.design.operating.temperature_celsius,
+        arguments=cell_arguments(synapse),
     )
 
 
@@ -114,6 +118,8 @@ def _network(
     except SimulatorNotFoundError:
         klu = False  # a deck can be written without a simulator; without the option every ngspice can run it
     parameters, net = matching_proxy(proxy, inputs), matching_checkpoint(checkpoint, inputs, proxy)
+    # synapses that are not linear have no reduced deck
+    flat = flat or not parameters.synapse.linear
     replay = Replay(inputs.design, parameters, net, inputs.cells, task, klu, flat)
     if trims is not None and die is None:
         raise SpecError("--trims: belongs to a die; give --die too")

@@ -12,7 +12,7 @@ from typing import Any
 
 from analog_deq.errors import SchemaError, SpecError
 from analog_deq.fit.parameters import ProxyParameters, read_proxy
-from analog_deq.netlists.neuron import NeuronCells, load_cells
+from analog_deq.netlists.neuron import NeuronCells, choose_cells, load_cells
 from analog_deq.provenance import file_sha256
 from analog_deq.records import Progress
 from analog_deq.resources import shipped
@@ -56,8 +56,8 @@ class Inputs:
             raise SpecError(f"{self.path}: {error}") from error
 
     def cell_hashes(self) -> dict[str, str]:
-        """sha256 of each role's cell."""
-        return {role: getattr(self.cells, role).sha256 for role in Cells.model_fields}
+        """sha256 of the cell in each slot."""
+        return {slot: cell.sha256 for slot, cell in self.cells.named.items()}
 
     def hardware_sha256(self) -> str:
         """Hash of what calibration measures: operating point, passives, array and the content of the cells.
@@ -81,23 +81,18 @@ def load_inputs(source: Path, overrides: Mapping[str, str]) -> Inputs:
     else:
         raise SpecError(f"{source}: neither a design (no [sizes]) nor a plan (no [transfer]); see data/designs")
     design = read_design(design_path)
-    named = {**design.cells.model_dump(), **overrides}
-    unknown = sorted(set(named) - set(Cells.model_fields))
-    if unknown:
-        raise SpecError(
-            f"--cell {unknown[0]}={overrides[unknown[0]]}: no such role; use {', '.join(Cells.model_fields)}"
-        )
-    base = design_path.parent
-    for role, name in design.cells.model_dump().items():
-        # a path in a design is relative to the design; one on the command line to where the user is
-        if role not in overrides and name.endswith(".toml") and not Path(name).is_absolute():
-            named[role] = str(base / name)
-    design = design.model_copy(update={"cells": Cells(**named)})
+    # a path in a design is relative to the design; one on the command line to where the user is
+    written = {
+        slot: str(design_path.parent / name) if name.endswith(".toml") else name
+        for slot, name in design.cells.model_dump(exclude_none=True).items()
+    }
+    design = design.model_copy(update={"cells": choose_cells(Cells(**written), overrides)})
     if plan is None:
         plan = read_plan(_find(design.plan, design_path.parent, "calibration/plans", "plan", design_path))
     place = f"{design_path} or --cell: cells" if overrides else f"{design_path}: cells"
     cells = load_cells(design.cells, source=place)
     _require_conditions(design, cells, design_path)
+    _require_conductances(design, plan, cells, design_path)
     return Inputs(design, plan, cells, design_path)
 
 
@@ -107,8 +102,7 @@ def _require_conditions(design: DesignSpec, cells: NeuronCells, path: Path) -> N
         "vdd": ("vdd_v", design.operating.vdd_v), "vss": ("vss_v", design.operating.vss_v),
         "temp": ("temperature_celsius", design.operating.temperature_celsius),
     }  # fmt: skip
-    for role in Cells.model_fields:
-        cell = getattr(cells, role)
+    for slot, cell in cells.named.items():
         for name, condition in cell.contract.conditions.items():
             if name not in point:
                 continue
@@ -117,9 +111,25 @@ def _require_conditions(design: DesignSpec, cells: NeuronCells, path: Path) -> N
             high = math.inf if condition.max is None else condition.max
             if not low <= value <= high:
                 raise SpecError(
-                    f"{path}: operating.{key} = {value:g}: cell {cell.name!r} ({role}) is declared for {low:g} to "
+                    f"{path}: operating.{key} = {value:g}: cell {cell.name!r} ({slot}) is declared for {low:g} to "
                     f"{high:g}; change the operating point or the cell"
                 )
+
+
+def _require_conductances(design: DesignSpec, plan: CalibrationPlan, cells: NeuronCells, path: Path) -> None:
+    """SpecError when the array is to be programmed beyond what its synapse holds."""
+    state, cell, array = cells.synapse.contract.state["g"], cells.synapse.name, design.crossbar
+    levels = plan.mismatch.conductances_siemens
+    for place, value, mend in (
+        (f"{path}: crossbar.g_min_siemens", array.g_min_siemens, "change the range or the cell"),
+        (f"{path}: crossbar.g_max_siemens", array.g_max_siemens, "change the range (and r_feedback_ohm) or the cell"),
+        (f"plan {plan.name!r}: mismatch.conductances_siemens", min(levels), "change the plan"),
+        (f"plan {plan.name!r}: mismatch.conductances_siemens", max(levels), "change the plan"),
+    ):
+        if not state.min * (1 - 1e-9) <= value <= state.max * (1 + 1e-9):
+            raise SpecError(
+                f"{place} = {value:g}: synapse {cell!r} holds {state.min:g} to {state.max:g} {state.unit}; {mend}"
+            )
 
 
 def _find(name: str, folder: Path, kind: str, key: str, source: Path) -> Path:

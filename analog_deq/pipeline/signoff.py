@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.pipeline.inputs import (
     Inputs,
     StageResult,
@@ -91,6 +92,11 @@ def verify_inputs(
     limits_path = limits_path or shipped("data/limits") / "default.toml"
     limits = read_limits(limits_path)
     simulator = find_simulator()
+    if not (flat or proxy.synapse.linear):
+        flat = True
+        progress.note(
+            f"the synapse bends by {100 * proxy.synapse.bend:.2g} %: every image runs on the flat deck (slow)"
+        )
     key = {
         "design": inputs.design.model_dump(mode="json", exclude={"cells"}), "hardware": inputs.hardware_sha256(),
         "checkpoint": file_sha256(checkpoint_path), "proxy": checkpoint.proxy_sha256,
@@ -115,7 +121,7 @@ def verify_inputs(
         }  # fmt: skip
         report = VerifyReport(
             judge(result.measurements, limits), provenance, "Sign-off of a trained analog equilibrium network",
-            inputs.design.name, _summary(inputs, checkpoint, result),
+            inputs.design.name, _summary(inputs, proxy, checkpoint, result),
         )  # fmt: skip
         samples = result.samples
         failures = _failures(result, task.y_test.numpy())
@@ -146,9 +152,11 @@ def _failures(result: VerifyResult, labels: np.ndarray) -> pd.DataFrame:
     return pd.concat([listed, pd.DataFrame(rows)], ignore_index=True) if rows else listed
 
 
-def _summary(inputs: Inputs, checkpoint: Checkpoint, result: VerifyResult) -> dict[str, object]:
+def _summary(inputs: Inputs, proxy: ProxyParameters, checkpoint: Checkpoint, result: VerifyResult) -> dict[str, object]:
     spec = inputs.design.verify
+    absent = {f"not modelled, {name}": reason for name, reason in proxy.not_modelled.items()}
     return {
+        **absent,
         "network": f"{inputs.design.sizes.inputs} inputs, {inputs.design.sizes.states} states, "
         f"{inputs.design.sizes.classes} classes, {inputs.design.crossbar.r_line_ohm:g} ohm per wire segment",
         "simulated": f"{len(result.labels)} test images, {spec.transients} transients from rest, {spec.dies} mismatch "

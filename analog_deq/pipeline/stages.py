@@ -124,15 +124,21 @@ def _fit(inputs: Inputs, tables: Path, runs: Path, out: Path | None, progress: P
 
     def make(work: Path) -> None:
         known = {**hashes, "hardware": inputs.hardware_sha256()}
-        write_proxy(fit_proxy(loaded, inputs.design, tolerances, inputs.cell_hashes(), known), work / "proxy.json")
+        proxy = fit_proxy(
+            loaded, inputs.design, tolerances, inputs.cell_hashes(), known,
+            not_modelled=inputs.cells.not_modelled, relative_spread=inputs.cells.relative_spread,
+        )  # fmt: skip
+        write_proxy(proxy, work / "proxy.json")
 
     reused, seconds = build_or_reuse(folder, make, progress, "fit")
     path = folder.path / "proxy.json"
-    goodness = read_proxy(path).forms()
+    proxy = read_proxy(path)
+    goodness = proxy.forms()
     summary: dict[str, object] = {
         f"{name}, held out": f"{g.held_out:.3g} (tolerance {g.tolerance:.3g}) {g.unit}, n = {g.n_held_out}"
         for name, g in goodness.items()
     }
+    summary |= {f"{name}, not modelled": reason for name, reason in proxy.not_modelled.items()}
     return StageResult("fit", {"proxy": copy_out(path, out)}, summary, reused, seconds)
 
 

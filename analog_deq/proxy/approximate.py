@@ -42,10 +42,11 @@ def approximate_map(design: DesignSpec, proxy: ProxyParameters, g_pos: Tensor, g
     column_drop = wire * before.flip(0).cumsum(0).flip(0)
     seen = g / (1 + row_drop + column_drop)
     load = seen.sum(0)
-    r_feedback, neuron = design.neuron.r_feedback_ohm, design.neuron
+    r_feedback, neuron = proxy.r_feedback_ohm, design.neuron
     gain = r_feedback / (1 + (1 + r_feedback * load) * proxy.integrator.values["inverse_a0"])
     weights = (seen[0::2] - seen[1::2]) * gain * neuron.z_unit_v / neuron.v_unit_v
-    offset = -(1 + r_feedback * load) * proxy.integrator.values["s0_v"] / neuron.v_unit_v
+    offset = -((1 + r_feedback * load) * proxy.integrator.values["s0_v"] + r_feedback * proxy.input_offset_a)
+    offset = offset / neuron.v_unit_v
     return TorchMap(weights[inputs + 1 :].T, weights[:inputs].T, weights[inputs] + offset, load)
 
 

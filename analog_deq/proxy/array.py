@@ -3,10 +3,11 @@
 With the array reduced to its ports, the drivers as sources d behind r_out and the op-amps as s = s0 + vos - v/A0,
 Kirchhoff's law at the summing nodes is linear:
 
-    v_unit [(1 + 1/A0)/R_F + Y'/A0] h = K d + J u - (1/R_F + Y') (s0 + vos) + i_trim,   h = -v / v_unit
+    v_unit [(1 + 1/A0)/R_F + Y'/A0] h = K d + J u - (1/R_F + Y') (s0 + vos) - i0 + i_trim,   h = -v / v_unit
 
 so that h = W z + W_x x + c exactly. Y' is the array's admittance at the summing nodes with the drivers'
-resistances folded in.
+resistances folded in. R_F and i0, the current an integrator cell draws at v = s, are as fitted (R_F as designed and 0
+around an op-amp).
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def close_loop(
     z_unit, v_unit = design.neuron.z_unit_v, design.neuron.v_unit_v
     inverse_a0, s0 = proxy.integrator.values["inverse_a0"], proxy.integrator.values["s0_v"]
     r_out = proxy.driver.values["r_out_ohm"]
-    g_feedback = 1 / (design.neuron.r_feedback_ohm * (1 + np.broadcast_to(r_feedback, n)))
+    g_feedback = 1 / (proxy.r_feedback_ohm * (1 + np.broadcast_to(r_feedback, n)))
     y_ss, y_sz = reduced.y_ports[:n, :n], reduced.y_ports[:n, n:]
     y_zz, y_zs = reduced.y_ports[n:, n:], reduced.y_ports[n:, :n]
     j_s, j_z = reduced.y_sources[:n], reduced.y_sources[n:]
@@ -100,7 +101,7 @@ def close_loop(
     drive = source_pattern(inputs) * z_unit
     summing = s0 + np.broadcast_to(np.asarray(vos_v, float), n)
     closure = v_unit * (np.diag((1 + inverse_a0) * g_feedback) + inverse_a0 * y_folded)
-    constant = -(g_feedback * summing + y_folded @ summing) + np.broadcast_to(trim_a, n)
+    constant = -(g_feedback * summing + y_folded @ summing) + np.broadcast_to(trim_a, n) - proxy.input_offset_a
     terms = np.concatenate([-into_s @ sign * z_unit, -j_folded @ drive, constant[:, None]], axis=1)
     solved = np.linalg.solve(closure, terms)
     solved[:, -2] += solved[:, -1]

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analog_deq.fit.parameters import ProxyParameters
+from analog_deq.fit.parameters import Distribution, ProxyParameters
 from analog_deq.proxy.activation import TableActivation
 from analog_deq.spec import DesignSpec
+
+SMALLEST = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +34,30 @@ class NetworkDraw:
 
 
 def draw_network(
-    proxy: ProxyParameters, design: DesignSpec, rows: int, rng: np.random.Generator, *, trimmed: bool = True
+    proxy: ProxyParameters,
+    design: DesignSpec,
+    rows: int,
+    rng: np.random.Generator,
+    *,
+    trimmed: bool = True,
+    programmed: Tensor | None = None,
 ) -> NetworkDraw:
     """A die of ``rows`` logical rows. With ``trimmed`` the op-amp and input offsets are corrected to the trim's step.
 
     What a trim leaves is uniform within half a step of its current DAC; without it the offset acts through the noise
-    gain of a median load.
+    gain of a median load. ``programmed`` (2, rows, N), in siemens, is needed where the spread depends on it; an error
+    that would take a conductance below ``SMALLEST`` of itself stops there.
     """
     n, fitted = design.sizes.states, proxy.mismatch
-    values = rng.multivariate_normal(fitted.mean, fitted.covariance, size=n, method="cholesky", check_valid="ignore")
+    values = _normal(rng, fitted, n)
     column = {name: torch.as_tensor(values[:, k]) for k, name in enumerate(fitted.names)}
-    mean, sigma = proxy.conductance.values["mean"], proxy.conductance.values["sigma"]
-    g = mean + sigma * rng.standard_normal((2, rows, n))
-    r_feedback, v_unit = design.neuron.r_feedback_ohm, design.neuron.v_unit_v
+    if programmed is None:
+        if proxy.conductance.targets:
+            raise ValueError("the spread of these conductances depends on their values; pass them as programmed")
+        programmed = torch.zeros(2, rows, n, dtype=torch.float64)
+    mean, sigma = proxy.conductance.relative(programmed.numpy(), proxy.synapse.seen(programmed).numpy())
+    g = np.maximum(mean + sigma * rng.standard_normal((2, rows, n)), SMALLEST - 1)
+    r_feedback, v_unit = proxy.r_feedback_ohm, design.neuron.v_unit_v
     if trimmed:
         step = 2 * design.trim.range_a / (2**design.trim.bits - 1)
         bias = torch.as_tensor(rng.uniform(-0.5, 0.5, n) * step * r_feedback / v_unit)
@@ -55,3 +68,15 @@ def draw_network(
         torch.as_tensor(g[0]), torch.as_tensor(g[1]), column["r_feedback"], column["tau"], bias,
         column["sat"], column["in_scale"], column["out_offset"],
     )  # fmt: skip
+
+
+def _normal(rng: np.random.Generator, fitted: Distribution, size: int) -> np.ndarray:
+    """(size, parameters) draws. A parameter that never varied, or only with another, makes the covariance singular."""
+    state = rng.bit_generator.state
+    try:
+        return rng.multivariate_normal(
+            fitted.mean, fitted.covariance, size=size, method="cholesky", check_valid="ignore"
+        )
+    except np.linalg.LinAlgError:
+        rng.bit_generator.state = state
+        return rng.multivariate_normal(fitted.mean, fitted.covariance, size=size, method="eigh", check_valid="ignore")

@@ -20,9 +20,9 @@ class ConductanceMapping:
     scale_ohm: float
 
     @classmethod
-    def of(cls, neuron: Neuron, crossbar: Crossbar) -> ConductanceMapping:
-        """Mapping of a design."""
-        scale = neuron.r_feedback_ohm * neuron.z_unit_v / neuron.v_unit_v
+    def of(cls, neuron: Neuron, crossbar: Crossbar, r_feedback_ohm: float | None = None) -> ConductanceMapping:
+        """Mapping of a design; ``r_feedback_ohm`` replaces its R_F, for an integrator with feedback of its own."""
+        scale = (r_feedback_ohm or neuron.r_feedback_ohm) * neuron.z_unit_v / neuron.v_unit_v
         return cls(crossbar.g_min_siemens, crossbar.g_max_siemens, crossbar.levels, scale)
 
     @property

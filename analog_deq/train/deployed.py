@@ -42,9 +42,12 @@ class DeployedNetwork:
     def nominal(
         cls, design: DesignSpec, proxy: ProxyParameters, g_pos: np.ndarray, g_neg: np.ndarray
     ) -> DeployedNetwork:
-        """The array without mismatch. OutOfDomainError for a conductance outside the calibrated range."""
+        """The array programmed to ``g_pos`` and ``g_neg``, without mismatch: its conductances are those measured.
+
+        OutOfDomainError for a conductance outside the calibrated range.
+        """
         proxy.conductance.require("target_siemens", np.concatenate([g_pos, g_neg]))
-        effective = effective_map(design, proxy, g_pos, g_neg)
+        effective = effective_map(design, proxy, *proxy.synapse.seen_arrays(g_pos, g_neg))
         return cls(design, proxy, effective, TableActivation.nominal(proxy.activation), np.ones(design.sizes.states))
 
     @property

@@ -86,19 +86,20 @@ class ProxyModel(nn.Module):
         self.design, self.proxy, self.tie_every = design, proxy, tie_every
         self.nominal = TableActivation.nominal(proxy.activation)
         self.max_slope = float(self.nominal.max_slope)
-        self.mapping = ConductanceMapping.of(design.neuron, design.crossbar)
+        self.mapping = ConductanceMapping.of(design.neuron, design.crossbar, proxy.r_feedback_ohm)
         self.map = TiedMap(design, proxy)
 
     def forward(self, network: Network, x: Tensor, step: int) -> States:
         """Noisy, quantised reading of the equilibrium on one drawn die."""
         design, training = self.design, self.design.training
-        g_pos, g_neg = self.mapping.program(network.weights())
+        programmed = torch.stack(self.mapping.program(network.weights()))
+        g_pos, g_neg = self.proxy.synapse.seen(programmed)
         if step % self.tie_every == 0:
             self.map.tie(g_pos.detach(), g_neg.detach())
         act, bias, scale = self.nominal, torch.zeros((), dtype=x.dtype), torch.ones((), dtype=x.dtype)
         if training.mismatch_draws:
             rng = generator(design.seed, Stream.TRAINING, step + 1)
-            draw = draw_network(self.proxy, design, g_pos.shape[0], rng)
+            draw = draw_network(self.proxy, design, g_pos.shape[0], rng, programmed=programmed.detach())
             g_pos, g_neg = g_pos * (1 + draw.g_pos), g_neg * (1 + draw.g_neg)
             act, bias, scale = draw.activation(self.nominal), draw.bias, 1 + draw.r_feedback
         effective = self.map(g_pos, g_neg)

@@ -54,7 +54,9 @@ def train_stage(
         accuracy["W_fb = 0, proxy training"] = _deployed_accuracy(design, proxy, task, without)
     network, _ = train_network(design, task, ProxyModel(design, proxy), label="proxy", progress=progress)
     with torch.no_grad():
-        g_pos, g_neg = ConductanceMapping.of(design.neuron, design.crossbar).program(network.weights())
+        g_pos, g_neg = ConductanceMapping.of(design.neuron, design.crossbar, proxy.r_feedback_ohm).program(
+            network.weights()
+        )
     deployed = DeployedNetwork.nominal(design, proxy, g_pos.numpy(), g_neg.numpy())
     deployed.solve(task.x_train, domain_share=DOMAIN_SHARE)
     certificate = certify(deployed.w_state, deployed.act.max_slope, deployed.tau_s)
@@ -92,7 +94,9 @@ def _readout(design: DesignSpec, network: Network) -> Readout:
 
 def _deploy(design: DesignSpec, proxy: ProxyParameters, network: Network) -> DeployedNetwork:
     with torch.no_grad():
-        g_pos, g_neg = ConductanceMapping.of(design.neuron, design.crossbar).program(network.weights())
+        g_pos, g_neg = ConductanceMapping.of(design.neuron, design.crossbar, proxy.r_feedback_ohm).program(
+            network.weights()
+        )
     return DeployedNetwork.nominal(design, proxy, g_pos.numpy(), g_neg.numpy())
 
 

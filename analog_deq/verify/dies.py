@@ -10,19 +10,19 @@ import torch
 from torch import Tensor
 
 from analog_deq.calibration.measurement import SPICE_OPTIONS, Bench
-from analog_deq.calibration.mismatch import READ_V, Die, NeuronMismatch, neuron_sigmas
+from analog_deq.calibration.mismatch import READ_V, Die, NeuronMismatch, neuron_sigmas, synapse_errors
 from analog_deq.draws import Stream, deviations, generator
 from analog_deq.errors import SimulationError
 from analog_deq.fit.variation import extract_neurons
 from analog_deq.netlists.deck import build_deck
+from analog_deq.netlists.library import cell_arguments, cell_files
 from analog_deq.netlists.testbench import synapse_bench
 from analog_deq.proxy.array import effective_map
-from analog_deq.records import Op, Progress
-from analog_deq.reduction import reduce_array
+from analog_deq.records import Deck, Op, Plot, Progress
 from analog_deq.spec import CalibrationPlan
 from analog_deq.train.deployed import DeployedNetwork
 from analog_deq.verify.lower import LoweredNetwork
-from analog_deq.verify.sweeps import Bed, Sweep, SweepResult, run_sweeps
+from analog_deq.verify.sweeps import Bed, Sweep, SweepResult, failed_sweep, run_sweeps
 
 Array = np.ndarray
 TRIM_RIDGE = 1e-3
@@ -41,17 +41,46 @@ class DieResult:
 
 
 def draw_die(nominal: LoweredNetwork, die: int) -> LoweredNetwork:
-    """The network with the mismatch of one die, drawn in NumPy from (design seed, die) alone."""
+    """The network with the mismatch of one die, drawn in NumPy from (design seed, die) alone.
+
+    Where the synapse's only error is a share of its conductance, and it is what it is programmed to, that share is
+    multiplied in. Other synapses keep their errors as parameters (:func:`needs_reading`).
+    """
     design, cells = nominal.design, nominal.cells
     rng = generator(design.seed, Stream.VERIFY_DIE, die)
     drawn = deviations(rng, neuron_sigmas(cells, design.mismatch), nominal.states)
-    sigma = cells.synapse.mismatch_sigmas.get("dg", 0.0)
-    size = nominal.g_pos.size
-    errors = [deviations(rng, {"dg": sigma}, size)["dg"].reshape(nominal.g_pos.shape) for _ in range(2)]
-    g_pos, g_neg = nominal.g_pos * (1 + errors[0]), nominal.g_neg * (1 + errors[1])
-    array = design.crossbar
-    reduced = reduce_array(g_pos, g_neg, r_line_ohm=array.r_line_ohm, r_dac_ohm=array.r_dac_ohm, drive=False)
-    return replace(nominal, g_pos=g_pos, g_neg=g_neg, deviations=drawn, reduced=reduced)
+    programmed = nominal.g_pos, nominal.g_neg
+    both = [synapse_errors(rng, cells.synapse, g) for g in programmed]
+    if needs_reading(nominal):
+        errors = {name: np.stack([part[name] for part in both]) for name in both[0]}
+        return replace(nominal, deviations=drawn, errors=errors, seen=None)
+    g_pos, g_neg = (g * (1 + part["dg"]) if part else g for g, part in zip(programmed, both, strict=True))
+    changed = replace(nominal, g_pos=g_pos, g_neg=g_neg, deviations=drawn, seen=None)
+    return replace(changed, reduced=changed.reduce(drive=False))
+
+
+def needs_reading(nominal: LoweredNetwork) -> bool:
+    """Whether a die's conductances are known only once its cells were read in ngspice (:func:`read_die`)."""
+    law_differs = nominal.seen is not None and not np.array_equal(nominal.seen, [nominal.g_pos, nominal.g_neg])
+    return law_differs or not nominal.cells.relative_spread
+
+
+def read_dies(
+    dies: Sequence[LoweredNetwork], bed: Bed, progress: Progress
+) -> tuple[list[LoweredNetwork], dict[int, str]]:
+    """The dies with the conductances that ngspice reads at their cells' terminals, which their reduced decks need.
+
+    Also returns the status of each die, by its place, whose reading failed: it has no reduced deck.
+    """
+    outcomes = bed.run([_reading(die) for die in dies], progress)
+    known, lost = list(dies), {}
+    for k, (die, outcome) in enumerate(zip(dies, outcomes, strict=True)):
+        if outcome.run is None:
+            lost[k] = f"conductances not read: {outcome.status}"
+        else:
+            read = replace(die, seen=_read(die, outcome.run.plots[0]))
+            known[k] = replace(read, reduced=read.reduce(drive=False))
+    return known, lost
 
 
 def trim_currents(model: DeployedNetwork, x: Tensor, measured: Array) -> tuple[Array, int]:
@@ -68,7 +97,7 @@ def trim_currents(model: DeployedNetwork, x: Tensor, measured: Array) -> tuple[A
     error = solved.reading.mean(0) - torch.as_tensor(measured)
     normal = response.T @ response + TRIM_RIDGE * identity
     change_h = torch.linalg.solve(normal, response.T @ error)
-    amps = change_h.numpy() * design.neuron.v_unit_v / design.neuron.r_feedback_ohm
+    amps = change_h.numpy() * design.neuron.v_unit_v / model.proxy.r_feedback_ohm
     step = 2 * design.trim.range_a / (2**design.trim.bits - 1)
     clipped = int(np.sum(np.abs(amps) > design.trim.range_a))
     return np.round(np.clip(amps, -design.trim.range_a, design.trim.range_a) / step) * step, clipped
@@ -93,6 +122,7 @@ def run_dies(
         for die in dies
     ]
     networks = [draw_die(nominal, die) for die in dies]
+    networks, lost = read_dies(networks, bed, progress) if needs_reading(nominal) and not flat else (networks, {})
     trim_solved = model.solve(x_trim, domain_share=None)
     test_solved = model.solve(x_test, domain_share=None)
     trim_inputs, test_inputs = model.inputs(x_trim).numpy(), model.inputs(x_test).numpy()
@@ -100,11 +130,16 @@ def run_dies(
     def sweep(network: LoweredNetwork, images: Array) -> Sweep:
         return Sweep(network, test_inputs[images], test_solved.h.numpy()[images])
 
-    first = run_sweeps([sweep(n, i) for n, i in zip(networks, chosen, strict=True)], bed, progress, flat=flat)
+    def settle(sweeps: list[Sweep]) -> list[SweepResult]:
+        known = [k for k in range(len(sweeps)) if k not in lost]
+        ran = iter(run_sweeps([sweeps[k] for k in known], bed, progress, flat=flat))
+        return [failed_sweep(s, lost[k]) if k in lost else next(ran) for k, s in enumerate(sweeps)]
+
+    first = settle([sweep(n, i) for n, i in zip(networks, chosen, strict=True)])
     currents, clipped = np.zeros((len(dies), nominal.states)), np.zeros(len(dies), dtype=int)
     for _ in range(verify.trim_rounds):
         trims = [Sweep(n, trim_inputs, trim_solved.h.numpy()) for n in networks]
-        for k, result in enumerate(run_sweeps(trims, bed, progress, flat=flat)):
+        for k, result in enumerate(settle(trims)):
             if not result.ok.any():
                 continue  # a die that never settles keeps its currents, and its test images count as failed
             change, _ = trim_currents(model, x_trim[torch.as_tensor(result.ok)], result.states.z[result.ok].mean(0))
@@ -112,8 +147,34 @@ def run_dies(
             clipped[k] = int(np.sum(np.abs(currents[k] + change) > limit))
             currents[k] = np.clip(currents[k] + change, -limit, limit)
         networks = [replace(n, trim_a=currents[k]) for k, n in enumerate(networks)]
-    second = run_sweeps([sweep(n, i) for n, i in zip(networks, chosen, strict=True)], bed, progress, flat=flat)
+    second = settle([sweep(n, i) for n, i in zip(networks, chosen, strict=True)])
     return [DieResult(die, chosen[k], first[k], second[k], currents[k], int(clipped[k])) for k, die in enumerate(dies)]
+
+
+def _reading(network: LoweredNetwork) -> Deck:
+    """Deck that reads every synapse cell of a die at ``READ_V``."""
+    errors: list[dict[str, float]] = [{} for _ in range(2 * network.g_pos.size)]
+    for name, values in network.errors.items():
+        for own, value in zip(errors, values.ravel(), strict=True):
+            own[name] = float(value)
+    programmed = np.concatenate([network.g_pos.ravel(), network.g_neg.ravel()])
+    synapse = [network.cells.synapse]
+    return build_deck(
+        "every synapse of one die, read back",
+        synapse_bench([(float(g), own) for g, own in zip(programmed, errors, strict=True)], network.cells, READ_V),
+        [Op()],
+        save=[f"i(vg{k})" for k in range(len(programmed))],
+        options=SPICE_OPTIONS,
+        files=cell_files(synapse),
+        temperature_celsius=network.design.operating.temperature_celsius,
+        arguments=cell_arguments(synapse),
+    )
+
+
+def _read(network: LoweredNetwork, plot: Plot) -> Array:
+    """Conductances (2, logical rows, N) from the plot of :func:`_reading`."""
+    read = -np.real(plot.columns([f"i(vg{k})" for k in range(2 * network.g_pos.size)]))[0] / READ_V
+    return np.asarray(read.reshape(2, *network.g_pos.shape))
 
 
 def read_conductances(network: LoweredNetwork, bed: Bed, progress: Progress) -> tuple[Array, Array]:
@@ -121,22 +182,10 @@ def read_conductances(network: LoweredNetwork, bed: Bed, progress: Progress) -> 
 
     Raises the SimulationError of a read that failed.
     """
-    programmed = np.concatenate([network.g_pos.ravel(), network.g_neg.ravel()])
-    deck = build_deck(
-        "every synapse of one die, read back",
-        synapse_bench([(float(g), 0.0) for g in programmed], network.cells, READ_V),
-        [Op()],
-        save=[f"i(vg{k})" for k in range(len(programmed))],
-        options=SPICE_OPTIONS,
-        files=[network.cells.synapse.file],
-        temperature_celsius=network.design.operating.temperature_celsius,
-    )
-    outcome = bed.run([deck], progress)[0]
+    outcome = bed.run([_reading(network)], progress)[0]
     if outcome.run is None:
         raise outcome.error or SimulationError(outcome.status)
-    plot = outcome.run.plots[0]
-    read = -np.real(plot.columns([f"i(vg{k})" for k in range(len(programmed))]))[0] / READ_V
-    both = read.reshape(2, *network.g_pos.shape)
+    both = _read(network, outcome.run.plots[0])
     return both[0], both[1]
 
 

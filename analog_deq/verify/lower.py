@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.netlists.crossbar import CrossbarParameters
 from analog_deq.netlists.deck import build_deck, number
 from analog_deq.netlists.network import (
@@ -41,9 +42,11 @@ SUBSTEPS = 2
 class LoweredNetwork:
     """One die of a programmed network, ready to be printed as decks.
 
-    ``g_pos`` and ``g_neg`` are the die's actual conductances (logical rows, N); ``deviations`` its neurons' mismatch;
-    ``r_out_ohm`` the drivers' measured output resistance, which the thin mesh needs. ``reduced``
-    is computed unless given.
+    ``g_pos`` and ``g_neg`` (logical rows, N) are what the synapse cells are given as their conductance, ``errors``
+    their other mismatch parameters (2, logical rows, N); ``seen`` the conductances they show for it (2, logical rows,
+    N), which the reduced array is made of: without it those of g. ``deviations`` is the neurons' mismatch,
+    ``r_out_ohm`` the drivers' measured output resistance, which the thin mesh needs. ``reduced`` is computed unless
+    given.
     """
 
     design: DesignSpec
@@ -54,15 +57,29 @@ class LoweredNetwork:
     r_out_ohm: float
     deviations: Mapping[str, Array] = field(default_factory=dict)
     trim_a: Array | None = None
+    errors: Mapping[str, Array] = field(default_factory=dict)
+    seen: Array | None = None
     reduced: PortAdmittance | None = None
     one_way: OneWay = field(init=False)
 
+    @classmethod
+    def nominal(
+        cls, design: DesignSpec, cells: NeuronCells, g_pos: Array, g_neg: Array, klu: bool, proxy: ProxyParameters
+    ) -> LoweredNetwork:
+        """The network programmed to ``g_pos`` and ``g_neg`` without mismatch, its conductances those fitted."""
+        seen = np.stack(proxy.synapse.seen_arrays(g_pos, g_neg))
+        return cls(design, cells, g_pos, g_neg, klu, proxy.driver.values["r_out_ohm"], seen=seen)
+
     def __post_init__(self) -> None:
         if self.reduced is None:
-            array = self.design.crossbar
-            reduced = reduce_array(self.g_pos, self.g_neg, r_line_ohm=array.r_line_ohm, r_dac_ohm=array.r_dac_ohm)
-            object.__setattr__(self, "reduced", reduced)
+            object.__setattr__(self, "reduced", self.reduce())
         object.__setattr__(self, "one_way", one_way(self.array, self.r_out_ohm))
+
+    def reduce(self, *, drive: bool = True) -> PortAdmittance:
+        """The array reduced to its ports anew; ``drive`` as in :func:`reduce_array`."""
+        array = self.design.crossbar
+        g_pos, g_neg = (self.g_pos, self.g_neg) if self.seen is None else self.seen
+        return reduce_array(g_pos, g_neg, r_line_ohm=array.r_line_ohm, r_dac_ohm=array.r_dac_ohm, drive=drive)
 
     @property
     def array(self) -> PortAdmittance:
@@ -81,7 +98,7 @@ class LoweredNetwork:
             self.design.neuron,
             self.design.operating,
             self.cells,
-            CrossbarParameters(self.g_pos, self.g_neg, array.r_line_ohm, array.r_dac_ohm),
+            CrossbarParameters(self.g_pos, self.g_neg, array.r_line_ohm, array.r_dac_ohm, self.errors),
             self.deviations,
             self.trim_a,
         )
@@ -211,13 +228,19 @@ class LoweredNetwork:
         return ".nodeset " + " ".join(pairs)
 
     def _mesh(self, x: Array) -> list[str]:
+        self._require_seen()
         branches = mesh(thin(self.array, self.r_out_ohm).ports.y_ports)
         return reduced_network(self._parameters, branches, self.port_amps(x))
 
     def _one_way(self, x: Array) -> list[str]:
+        self._require_seen()
         form = self.one_way
         branches = mesh(form.summing) + [(self.states + k, -1, float(g)) for k, g in enumerate(form.own)]
         return reduced_network(self._parameters, branches, self.port_amps(x), form.coupling)
+
+    def _require_seen(self) -> None:
+        if self.errors and self.seen is None:
+            raise ValueError("a reduced deck of synapses with errors of their own needs their conductances as seen")
 
     def _flat(self, x: Array) -> list[str]:
         return flat_network(self._parameters, self.source_volts(x))
@@ -238,6 +261,7 @@ class LoweredNetwork:
             options=options,
             files=self.cells.files,
             temperature_celsius=self.design.operating.temperature_celsius,
+            arguments=self.cells.arguments,
         )
 
 

@@ -69,9 +69,9 @@ def junit_text(report: VerifyReport) -> str:
             failures += 1
             element = ElementTree.SubElement(case, "failure", message=_xml(_message(check)), type="limit")
             element.text = _xml(_where(check))
-        elif check.status in {"fail", "inconclusive", "not_measured"}:
+        elif check.status in {"fail", "inconclusive", "not_measured", "not_modelled"}:
             skipped += 1
-            word = check.status.replace("_", " ") if check.decides else f"{check.status} (does not decide)"
+            word = check.status.replace("_", " ") + ("" if check.decides else " (does not decide)")
             ElementTree.SubElement(case, "skipped", message=_xml(f"{word}: {_message(check)}"))
         else:
             ElementTree.SubElement(case, "system-out").text = _xml(_message(check))
@@ -97,7 +97,7 @@ def markdown_text(report: VerifyReport) -> str:
         cells = (check.id, status, row.value, row.limit, row.interval, str(check.n), row.margin)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     for check in report.checks:
-        if check.status in {"fail", "inconclusive"}:
+        if check.status in {"fail", "inconclusive", "not_modelled"}:
             lines += ["", f"**{check.id}**: {_message(check)}"]
             lines += ["", *(f"    {line}" for line in _where(check).splitlines())] if check.worst else []
     return "\n".join(lines) + "\n"

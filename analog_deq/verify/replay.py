@@ -38,16 +38,16 @@ class Replay:
 
     def network(self, die: int | None, trim_a: np.ndarray | None = None) -> LoweredNetwork:
         """The nominal network, or one die of it with its trim currents."""
-        nominal = LoweredNetwork(
-            self.design, self.cells, self.checkpoint.g_pos, self.checkpoint.g_neg, self.klu,
-            self.proxy.driver.values["r_out_ohm"],
-        )  # fmt: skip
+        nominal = LoweredNetwork.nominal(
+            self.design, self.cells, self.checkpoint.g_pos, self.checkpoint.g_neg, self.klu, self.proxy
+        )
         return nominal if die is None else replace(draw_die(nominal, die), trim_a=trim_a)
 
     def deck(self, kind: str, image: int, die: int | None = None, trim_a: np.ndarray | None = None) -> Deck:
         """Deck of one test image: ``equilibrium``, ``transient`` (nominal, from rest) or ``noise``.
 
-        SpecError for the transient of a die: its rest state hangs on offsets only its own op-amps know.
+        A die whose conductances only a simulation can tell is written flat. SpecError for the transient of a die: its
+        rest state hangs on offsets only its own op-amps know.
         """
         if kind == "transient" and die is not None:
             raise SpecError("--analysis transient: only of the nominal circuit; use equilibrium or noise for a die")
@@ -55,14 +55,20 @@ class Replay:
         image_x = self.task.x_test[image : image + 1]
         x = model.inputs(image_x).numpy()
         network = self.network(die, trim_a)
+        flat = self.flat or bool(network.errors)
         if kind == "transient":
-            return network.transients(x, self.proxy.integrator.values["s0_v"], flat=self.flat)
+            return network.transients(x, self.proxy.integrator.values["s0_v"], flat=flat)
         if kind == "noise":
             nodes = np.linspace(0, network.states - 1, self.design.verify.noise_nodes).round()
             low, high = self.proxy.noise.domain["frequency_hz"]
-            return network.noise(x[0], [int(n) for n in nodes], low, round_decade(high), flat=self.flat)
+            return network.noise(x[0], [int(n) for n in nodes], low, round_decade(high), flat=flat)
         guess = model.solve(image_x, domain_share=None).h.numpy()[0]
-        return network.equilibria(x, guess_h=guess, flat=self.flat)
+        return network.equilibria(x, guess_h=guess, flat=flat)
+
+
+def run_line(deck: Deck, name: str) -> str:
+    """The command that runs ``deck`` as file ``name``."""
+    return " ".join(["ngspice -n", *(f"-D {argument}" for argument in deck.arguments), f"-b {name}"])
 
 
 def write_deck(deck: Deck, path: Path) -> None:
@@ -108,7 +114,7 @@ def attach_decks(
     """``result`` with a deck under ``folder/decks`` for the worst sample of each measurement that names one."""
     writer = Replay(design, proxy, checkpoint, cells, task, klu, flat)
     trims = {r.die: r.trim_a for r in result.dies}
-    written: set[str] = set()
+    written: dict[str, str] = {}
 
     def attach(m: Measurement) -> Measurement:
         if m.worst is None or m.worst.input is None:
@@ -117,9 +123,9 @@ def attach_decks(
         name = f"{kind}-image{image}" + (f"-die{die}" if die is not None else "")
         if name not in written:
             trim = None if die is None else trims[die]
-            write_deck(writer.deck(kind, image, die, trim), folder / "decks" / name / "deck.cir")
-            written.add(name)
-        line = f"cd decks/{name} && ngspice -n -b deck.cir"
-        return replace(m, worst=replace(m.worst, deck=f"decks/{name}/deck.cir", replay=line))
+            deck = writer.deck(kind, image, die, trim)
+            write_deck(deck, folder / "decks" / name / "deck.cir")
+            written[name] = f"cd decks/{name} && {run_line(deck, 'deck.cir')}"
+        return replace(m, worst=replace(m.worst, deck=f"decks/{name}/deck.cir", replay=written[name]))
 
     return replace(result, measurements=tuple(attach(m) for m in result.measurements))

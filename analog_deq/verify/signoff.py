@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from analog_deq.errors import SpecError
 from analog_deq.statistics import Interval, clopper_pearson_lower, clopper_pearson_upper, dies_needed
@@ -26,7 +27,8 @@ class Measurement:
     """One measured quantity.
 
     ``n`` counts every sample tried, valid or not; ``failed_samples`` of them gave no valid result. For a percentage
-    judged as a yield, ``value`` is the share of all ``n`` that pass.
+    judged as a yield, ``value`` is the share of all ``n`` that pass. ``unjudged`` is the status of one that no limit
+    can judge; ``detail`` says why.
     """
 
     id: str
@@ -37,6 +39,7 @@ class Measurement:
     worst: Worst | None = None
     detail: str = ""
     failed_samples: int = 0
+    unjudged: Literal["info", "not_modelled"] | None = None
 
     def __post_init__(self) -> None:
         if self.n < 0 or not 0 <= self.failed_samples <= max(self.n, 0):
@@ -76,14 +79,16 @@ def _judge_one(limit: LimitCheck, m: Measurement | None) -> Check:
     value = _number(m.value)
     unlimited = limit.min is None and limit.max is None
     margin = None if value is None or unlimited else _margin(limit, value, value)
-    if limit.severity == "info":
+    if m.unjudged is not None:
+        status = m.unjudged
+    elif limit.severity == "info":
         status = "not_measured" if value is None else "info"
         if margin is not None and margin < 0:
             reasons.append("outside its guide value; reported, not judged")
     else:
         status, margin, interval, more = _verdict_of(limit, m, value, interval)
         reasons = more + reasons
-    if value is None:
+    if value is None and m.unjudged is None:
         reasons.insert(0, "no value was measured" if m.value is None else f"the measured value is {m.value}")
     if m.failed_samples:
         reasons.append(f"{m.failed_samples} of {m.n} samples gave no valid result")
@@ -149,7 +154,7 @@ def _judge_yield(
 def _without_limit(m: Measurement) -> Check:
     interval, reasons = _finite_interval(m)
     value = _number(m.value)
-    status: Status = "not_measured" if value is None else "info"
+    status: Status = m.unjudged or ("not_measured" if value is None else "info")
     detail = "; ".join([*reasons, *([m.detail] if m.detail else []), "no limit in the limits file"])
     return Check(
         m.id, m.id, m.unit, value, None, None, m.n, interval, status, None, detail, "info", "value",

@@ -71,7 +71,7 @@ def run_sweeps(
     A block that fails is halved until the failing image stands alone; that one is walked to from dark inputs, and
     counts as failed if it is not reached then.
     """
-    results = [_empty(sweep) for sweep in sweeps]
+    results = [failed_sweep(sweep, "not run") for sweep in sweeps]
     pending: list[tuple[int, Array]] = []
     for k, sweep in enumerate(sweeps):
         order = similar_order(sweep.h)
@@ -107,7 +107,8 @@ def run_sweeps(
     return results
 
 
-def _empty(sweep: Sweep) -> SweepResult:
+def failed_sweep(sweep: Sweep, status: str) -> SweepResult:
+    """A result without any valid state, every image's status ``status``."""
     images, n = len(sweep.x), sweep.die.states
     blank = MeasuredStates(
         np.full((images, n), np.nan),
@@ -115,7 +116,7 @@ def _empty(sweep: Sweep) -> SweepResult:
         np.full((images, n), np.nan),
         np.full(images, np.nan),
     )
-    return SweepResult(blank, np.full(images, "not run", dtype=object))
+    return SweepResult(blank, np.full(images, status, dtype=object))
 
 
 def _store(result: SweepResult, images: Array, states: MeasuredStates) -> None:

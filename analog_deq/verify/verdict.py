@@ -14,7 +14,7 @@ from analog_deq.errors import EXIT_INCONCLUSIVE, EXIT_PASS, EXIT_SIGNOFF_FAILED,
 from analog_deq.statistics import Interval
 from analog_deq.verify.limits import Judge, Severity
 
-Status = Literal["pass", "fail", "inconclusive", "info", "not_measured"]
+Status = Literal["pass", "fail", "inconclusive", "info", "not_measured", "not_modelled"]
 Verdict = Literal["pass", "fail", "inconclusive"]
 
 SCHEMA = "analog_deq.verify_report/1"
@@ -70,13 +70,16 @@ class VerifyReport:
 
     @property
     def verdict(self) -> Verdict:
-        """The most severe status of the checks that decide; with none judged, inconclusive."""
+        """The most severe status of the checks that decide; with none judged, inconclusive.
+
+        What the cells do not model cannot be shown, so a check that decides on it is at best inconclusive.
+        """
         statuses = {check.status for check in self.checks if check.decides}
         if "fail" in statuses:
             return "fail"
         # A report that judged nothing proves nothing.
         judged = {check.status for check in self.checks} & {"pass", "fail", "inconclusive"}
-        return "inconclusive" if "inconclusive" in statuses or not judged else "pass"
+        return "inconclusive" if statuses & {"inconclusive", "not_modelled"} or not judged else "pass"
 
     def exit_code(self) -> int:
         """0 pass, 1 fail, 4 inconclusive."""

@@ -113,7 +113,7 @@ def test_conductance_spread_is_the_contracts(simulator, tmp_path):
     relative = (rows["measured"] / rows["target"] - 1).to_numpy()
     assert len(relative) == 800
     assert within_chi_square(relative, 0.02)
-    injected = np.concatenate([errors for _, errors in ConductanceMismatch().samples(what)])
+    injected = np.concatenate([die.errors["dg"] for die in ConductanceMismatch().samples(what)])
     assert relative == pytest.approx(injected, abs=1e-6)
 
 

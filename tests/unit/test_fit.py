@@ -159,7 +159,7 @@ def test_covariance_of_the_time_constant():
 
 def test_covariance_of_the_conductance():
     assert_calibrated(
-        lambda rng: fit_conductance(h.conductance_rows(dies=100, seed=int(rng.integers(2**31))), 1.0),
+        lambda rng: fit_conductance(h.conductance_rows(dies=100, seed=int(rng.integers(2**31))), proxy().synapse, 1.0),
         ["mean", "sigma"],
         [0.0, h.SIGMA_G],
     )
@@ -260,8 +260,8 @@ def test_a_wire_that_the_reduction_does_not_have():
     wrong = rows.assign(current=rows["current"] * np.where(rows["r_line"] == 2.0, 1 + 1e-4, 1.0))
     with pytest.raises(FitError, match="crossbar: held-out error"):
         fitted(crossbar=wrong)
-    assert fit_crossbar(rows, 10.0, 1e-6).goodness.held_out < 1e-12
-    assert fit_crossbar(rows, 11.0, 1e-6).goodness.held_out > 1e-5  # another DAC resistance is noticed
+    assert fit_crossbar(rows, proxy().synapse, 10.0, 1e-6).goodness.held_out < 1e-12
+    assert fit_crossbar(rows, proxy().synapse, 11.0, 1e-6).goodness.held_out > 1e-5  # another DAC resistance is noticed
 
 
 def test_swapped_op_amp_inputs_and_crossed_outputs_are_named():
@@ -333,7 +333,7 @@ def edited(path: Path, change: Callable[[dict], object]) -> Path:
     ("change", "message"),
     [
         (lambda c: c["provenance"].update(schema_name="analog_deq.verify_report"), "another kind of file"),
-        (lambda c: c["provenance"].update(schema_version=2), "upgrade analog-deq"),
+        (lambda c: c["provenance"].update(schema_version=3), "upgrade analog-deq"),
         (lambda c: c.pop("provenance"), "is this a file of analog-deq|expected 'analog_deq.proxy/1'"),
         (lambda c: c["tau"].pop("covariance"), r"tau\.covariance"),
         (lambda c: c["tau"].update(extra=1), r"tau\.extra"),
