@@ -1,4 +1,4 @@
-"""Numbers from waveforms: settling time, overshoot."""
+"""Numbers from waveforms and curves: settling time, overshoot, slew rate, limits of a range, noise in a band."""
 
 from __future__ import annotations
 
@@ -24,3 +24,73 @@ def overshoot(y: np.ndarray, start: float, final: float) -> float:
     """Largest excursion beyond the final value, relative to the step; 0.0 for a monotone response."""
     step = final - start
     return float(max(0.0, np.max((y - final) / step)))
+
+
+def slew_rate(t_s: np.ndarray, y: np.ndarray, start: float, final: float) -> float:
+    """Slope from 20 to 80 % of a step, positive both ways, in units of ``y`` per second; NaN if either is not passed.
+
+    Counted from the last passage through 20 % before the first through 80 %.
+    """
+    share = (y - start) / (final - start)
+    reached = np.flatnonzero(share >= 0.8)
+    if reached.size == 0:
+        return float("nan")
+    last = int(reached[0])
+    before = np.flatnonzero(share[:last] <= 0.2)
+    if before.size == 0:
+        return float("nan")
+    first = int(before[-1]) + 1
+    begin, end = (crossing(t_s, share, k, level) for k, level in ((first, 0.2), (last, 0.8)))
+    return 0.6 * abs(final - start) / (end - begin)
+
+
+def departures(x: np.ndarray, y: np.ndarray, start: float, value: float, band: float) -> tuple[float, float]:
+    """(low, high): x nearest to ``start`` on either side where ``y`` leaves ``value`` +- ``band``; NaN if never.
+
+    ``x`` rises. Interpolated between points; ``y`` is within the band at ``start``.
+
+    >>> x = np.linspace(-1, 1, 201)
+    >>> [round(limit, 9) for limit in departures(x, x**2, 0.0, 0.0, 0.25)]
+    [-0.5, 0.5]
+    """
+    off = np.abs(y - value)
+    place = int(np.searchsorted(x, start))
+    above = np.flatnonzero(off[place:] > band) + place
+    below = np.flatnonzero(off[:place] > band)
+    high = crossing(x, off, int(above[0]), band) if above.size else float("nan")
+    low = crossing(x, off, int(below[-1]) + 1, band) if below.size else float("nan")
+    return low, high
+
+
+def band_rms(frequency_hz: np.ndarray, density: np.ndarray, low_hz: float, high_hz: float) -> float:
+    """Root of the integral of ``density``**2 over a band, in units of ``density`` times sqrt(Hz).
+
+    Each interval of the spectrum is taken for a power law, exact for white and 1/f parts; a Lorentzian comes out
+    within 1e-4 at 50 points a decade. ValueError when the spectrum does not cover the band.
+    """
+    if not frequency_hz[0] <= low_hz < high_hz <= frequency_hz[-1] * (1 + 1e-9):
+        raise ValueError(
+            f"band {low_hz:g}..{high_hz:g} Hz is outside the spectrum, {frequency_hz[0]:g}..{frequency_hz[-1]:g} Hz"
+        )
+    if not np.any(density > 0):
+        return 0.0
+    inside = frequency_hz[(frequency_hz > low_hz) & (frequency_hz < high_hz)]
+    f = np.concatenate([[low_hz], inside, [high_hz]])
+    power = 2 * np.interp(np.log(f), np.log(frequency_hz), np.log(np.maximum(density, 1e-300)))
+    # integral of S over df = S f over d(ln f), and S f is exponential in ln f
+    height, width = np.exp(power) * f, np.diff(np.log(f))
+    rise = np.log(height[1:] / height[:-1])
+    flat = np.abs(rise) < 1e-9
+    area = np.where(flat, height[:-1], (height[1:] - height[:-1]) / np.where(flat, 1.0, rise))
+    return float(np.sqrt(np.sum(area * width)))
+
+
+def crossing(x: np.ndarray, y: np.ndarray, k: int, level: float) -> float:
+    """Where ``y`` passes ``level`` between points k-1 and k, interpolated; x[0] at k = 0.
+
+    >>> crossing(np.array([0.0, 1.0]), np.array([0.0, 4.0]), 1, 1.0)
+    0.25
+    """
+    if k == 0:
+        return float(x[0])
+    return float(x[k - 1] + (x[k] - x[k - 1]) * (level - y[k - 1]) / (y[k] - y[k - 1]))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analog_deq.calibration.waveforms import fit_step
-from analog_deq.waveforms import overshoot, settling_time
+from analog_deq.waveforms import band_rms, crossing, departures, overshoot, settling_time, slew_rate
 
 TAU = 200e-9
 
@@ -71,3 +71,72 @@ def test_the_residual_of_the_fit_tells_a_second_pole():
     fit = fit_step(t, y, 1.0, TAU)
     assert fit.delay_s == pytest.approx(tau2, rel=0.2)  # a fast pole looks like a delay
     assert 1e-3 < fit.rms < 2e-2
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_slew_rate_of_a_ramp_is_its_slope(sign):
+    t = np.linspace(0, 10e-6, 1001)
+    y = sign * np.clip(0.7e6 * (t - 1e-6), 0.0, 3.0) - 0.4
+    assert slew_rate(t, y, -0.4, sign * 3.0 - 0.4) == pytest.approx(0.7e6, rel=1e-9)
+
+
+def test_slew_rate_of_one_pole_is_that_of_its_middle():
+    """ln 4 time constants from 20 to 80 %."""
+    t = np.linspace(0, 10 * TAU, 5001)
+    assert slew_rate(t, exponential(t, 2.0), 0.0, 2.0) == pytest.approx(0.6 * 2.0 / (TAU * math.log(4)), rel=1e-5)
+
+
+def test_slew_rate_ignores_a_kick_before_the_ramp_and_ringing_after_it():
+    t = np.linspace(0, 10.0, 10001)
+    y = np.clip(t - 2.0, 0.0, 5.0) + np.where(t > 7.0, np.sin(6 * (t - 7.0)) * np.exp(7.0 - t), 0.0)
+    y += np.where((t > 0.5) & (t < 0.6), 1.5, 0.0)  # through the edge's coupling: 30 % of the step, and back
+    assert slew_rate(t, y, 0.0, 5.0) == pytest.approx(1.0, rel=1e-9)
+
+
+def test_a_step_that_is_not_made_has_no_slew_rate():
+    t = np.linspace(0, 1, 101)
+    assert math.isnan(slew_rate(t, 0.5 * t, 0.0, 1.0))
+    assert math.isnan(slew_rate(t, 0.5 + 0.5 * t, 0.0, 1.0))  # it starts beyond 20 %
+
+
+@given(st.floats(-3.0, -0.1), st.floats(0.1, 3.0), st.floats(0.01, 0.5))
+def test_departures_finds_both_ends_of_a_trapezium(low, high, band):
+    """Unity between ``low`` and ``high``, falling with slope 1 outside: the band is left ``band`` beyond."""
+    x = np.linspace(-5, 5, 2001)
+    y = 1 - np.maximum(x - high, 0) - np.maximum(low - x, 0)
+    assert departures(x, y, 0.0, 1.0, band) == pytest.approx((low - band, high + band), abs=2e-6)
+
+
+def test_departures_are_the_nearest_ones_and_nan_where_there_are_none():
+    x = np.linspace(-2, 2, 401)
+    low, high = departures(x, np.where((x > 0.5) & (x < 0.7), 1.0, 0.0), 0.0, 0.0, 0.5)
+    assert high == pytest.approx(0.505)
+    assert math.isnan(low)
+
+
+@pytest.mark.parametrize("exponent", [0.0, -0.5, -1.0])
+def test_the_integral_of_a_power_law_is_exact(exponent):
+    """Densities 1, f^-1/2 (1/f noise) and 1/f, over a band whose ends lie between the points."""
+    f = np.logspace(0, 6, 31)
+    low, high = 3.3, 4.7e4
+    power = 2 * exponent + 1
+    exact = math.log(high / low) if power == 0 else (high**power - low**power) / power
+    assert band_rms(f, 7.0 * f**exponent, low, high) == pytest.approx(7.0 * math.sqrt(exact), rel=1e-9)
+
+
+def test_the_integral_of_one_pole_is_half_pi_of_its_corner():
+    f = np.logspace(0, 12, 601)  # 50 points a decade
+    assert band_rms(f, 1 / np.hypot(1, f / 1e6), 1.0, 1e12) == pytest.approx(math.sqrt(math.pi / 2 * 1e6), rel=2e-4)
+
+
+def test_a_band_outside_the_spectrum_is_refused():
+    f = np.logspace(0, 6, 31)
+    for low, high in ((0.5, 10.0), (10.0, 1e7), (10.0, 10.0)):
+        with pytest.raises(ValueError, match="outside the spectrum"):
+            band_rms(f, np.ones(31), low, high)
+    assert band_rms(f, np.zeros(31), 1.0, 1e6) == 0.0
+
+
+def test_crossing_is_interpolated():
+    assert crossing(np.array([1.0, 3.0]), np.array([10.0, 20.0]), 1, 12.5) == 1.5
+    assert crossing(np.array([1.0, 3.0]), np.array([10.0, 20.0]), 0, 12.5) == 1.0

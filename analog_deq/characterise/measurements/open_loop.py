@@ -1,8 +1,9 @@
 """Open-loop frequency response of an amplifier: DC gain, gain-bandwidth product, phase margin.
 
-The loop is closed at DC by a huge inductor and opened for AC by a huge capacitor, so that the amplifier biases itself
-whatever its offset. GBW is read where the response falls with -20 dB per decade: GBW = f |A(f)| there. The unity
-crossing lies below it as soon as a second pole is near (Sedra and Smith, Microelectronic Circuits, ch. 2 and 10).
+The loop is closed at DC and open for AC, so that the amplifier biases itself whatever its offset. The signal enters at
+``in_n``, where feedback does: the response is the loop gain of a unity buffer, and its phase margin that loop's. GBW is
+read where the response falls with -20 dB per decade: GBW = f |A(f)| there. The unity crossing lies below it as soon as
+a second pole is near (Sedra and Smith, Microelectronic Circuits, ch. 2 and 10).
 """
 
 from __future__ import annotations
@@ -22,13 +23,11 @@ from analog_deq.characterise.measurement import (
     Value,
     undefined,
 )
-from analog_deq.characterise.measurements.amplifier import load_lines
-from analog_deq.netlists.deck import number
-from analog_deq.records import Ac, Plot
+from analog_deq.characterise.measurements.amplifier import START_HZ, drive, small_signal_lines
+from analog_deq.records import Ac, Command, Plot
+from analog_deq.waveforms import crossing
 
-START_HZ, STOP_HZ, PER_DECADE = 1e-2, 1e12, 20
-HUGE_HENRY = HUGE_FARAD = 1e12
-"""At START_HZ the inductor is 6e10 ohm and the capacitor 2e-11 ohm: the loop gain left is below 1e-15 per unit gain."""
+STOP_HZ, PER_DECADE = 1e12, 20
 FLAT = 1e-3
 """Largest relative change of |A| over the first decade for it to be the DC gain."""
 
@@ -48,23 +47,9 @@ class OpenLoop(AbstractCellMeasurement):
     )
 
     def testbench(self, bench: CellBench) -> Testbench:
-        middle = number(bench.condition("in_cm", bench.corner.middle_v))
-        lines = []
-        for copy in bench.copies:
-            k = copy.tag
-            nodes = {"in_p": f"p{k}", "in_n": f"n{k}", "out": f"o{k}"}
-            lines += [
-                *bench.supplies(copy),
-                f"Vp{k} p{k} 0 dc {middle} ac 1",
-                f"Lf{k} o{k} n{k} {number(HUGE_HENRY)}",
-                f"Cf{k} n{k} 0 {number(HUGE_FARAD)}",
-                *load_lines(bench, copy, f"o{k}"),
-                bench.instance(copy, nodes),
-            ]
+        commands: list[Command] = [drive("inverting"), Ac(PER_DECADE, START_HZ, STOP_HZ)]
         save = [f"v(o{copy.tag})" for copy in bench.copies]
-        return Testbench(
-            "open-loop response of an amplifier", lines, [Ac(PER_DECADE, START_HZ, STOP_HZ)], save, bound=1e12
-        )
+        return Testbench("open-loop response of an amplifier", small_signal_lines(bench), commands, save, bound=1e12)
 
     def values(self, bench: CellBench, copy: Copy, plots: Sequence[Plot]) -> list[Value]:
         f, a = plots[0].sweep, plots[0][f"v(o{copy.tag})"]
@@ -79,16 +64,16 @@ class OpenLoop(AbstractCellMeasurement):
             why = "the gain is below 1 at every frequency" if np.all(level <= 0) else "the gain is below 1 at DC"
             return [gain, *(undefined(q.id, why) for q in self.quantities[1:])]
         phase = np.degrees(np.unwrap(np.angle(a)))
+        phase -= 360.0 * round(phase[0] / 360.0)
         below = int(np.flatnonzero(level <= 0)[0])
-        at_one = _crossing(level, below)
-        unity_hz = 10 ** _interpolate(np.log10(f), below, at_one)
-        margin = 180.0 + _interpolate(phase, below, at_one) - 360.0 * round(phase[0] / 360.0)
+        decades = np.log10(f)
+        unity = crossing(decades, level, below, 0.0)
         return [
             gain,
             gain_bandwidth(f, a),
-            Value("unity_gain", float(unity_hz)),
-            Value("phase_margin", float(margin)),
-            _gain_margin(level, phase),
+            Value("unity_gain", 10**unity),
+            Value("phase_margin", 180.0 + float(np.interp(unity, decades, phase))),
+            _gain_margin(decades, level, phase),
         ]
 
     def curves(self, bench: CellBench, copy: Copy, plots: Sequence[Plot]) -> list[Curve]:
@@ -116,19 +101,9 @@ def gain_bandwidth(frequency_hz: np.ndarray, response: np.ndarray) -> Value:
     return Value("gbw", float(frequency_hz[k] * abs(response[k])))
 
 
-def _gain_margin(level: np.ndarray, phase: np.ndarray) -> Value:
-    turned = np.flatnonzero(phase - 360.0 * round(phase[0] / 360.0) <= -180.0)
+def _gain_margin(decades: np.ndarray, level: np.ndarray, phase: np.ndarray) -> Value:
+    turned = np.flatnonzero(phase <= -180.0)
     if turned.size == 0:
         return undefined("gain_margin", "the phase never reaches -180 degrees")
     k = int(turned[0])
-    share = _crossing(phase + 180.0, k)
-    return Value("gain_margin", -float(_interpolate(level, k, share)))
-
-
-def _crossing(values: np.ndarray, k: int) -> float:
-    """Where between points k-1 and k ``values`` crosses zero, as a share of the step; 0 at k = 0."""
-    return 0.0 if k == 0 else float(values[k - 1] / (values[k - 1] - values[k]))
-
-
-def _interpolate(values: np.ndarray, k: int, share: float) -> float:
-    return float(values[0] if k == 0 else values[k - 1] + share * (values[k] - values[k - 1]))
+    return Value("gain_margin", -float(np.interp(crossing(decades, phase, k, -180.0), decades, level)))
