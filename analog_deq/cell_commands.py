@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +22,10 @@ from analog_deq.command import (
     runs_option,
     timeout_option,
 )
+from analog_deq.errors import SpecError
+
+if TYPE_CHECKING:
+    from analog_deq.netlists.boyle_design import BoyleParameters
 
 _cell_argument = click.argument("cell", metavar="CELL")
 _corners_option = click.option(
@@ -131,7 +136,7 @@ def characterise(
     from analog_deq.spice.executors import open_executor
 
     if dry_run:
-        cost = forecast(cell, runs=runs, jobs=jobs, out=out, **asked)
+        cost = forecast(cell, runs=runs, jobs=jobs or os.cpu_count() or 1, out=out, **asked)
         finish_record(ctx, dataclasses.asdict(cost), lambda screen: cell_console.render_forecast(screen, cost))
         return
     with drawn_progress() as progress, open_executor(executor) as pool:
@@ -187,11 +192,25 @@ def boyle(ctx: click.Context, folder: Path, name: str, settings: tuple[str, ...]
       analog-deq boyle cells/ --name lm324ish --set gbw_hz=1.2e6 --set slew_v_per_s=0.5e6
     """
     from analog_deq import cell_console
-    from analog_deq.netlists.boyle import parse_settings, write_boyle
+    from analog_deq.netlists.boyle import write_boyle
 
-    path = write_boyle(parse_settings(settings, name), folder)
+    path = write_boyle(_boyle_parameters(settings, name), folder)
     record: dict[str, object] = {"contract": str(path), "netlist": str(path.with_suffix(".cir"))}
     finish_record(ctx, record, lambda screen: cell_console.render_record(screen, record))
+
+
+def _boyle_parameters(settings: tuple[str, ...], name: str) -> BoyleParameters:
+    from analog_deq.netlists.boyle_design import BoyleParameters
+    from analog_deq.units import parse_spice_number
+
+    known = [field.name for field in dataclasses.fields(BoyleParameters) if field.name != "name"]
+    values: dict[str, Any] = {}
+    for text in settings:
+        key, _, value = text.partition("=")
+        if key not in known:
+            raise SpecError(f"--set {text}: no parameter {key!r}; write PARAMETER=VALUE with one of {', '.join(known)}")
+        values[key] = parse_spice_number(value, f"--set {text}")
+    return BoyleParameters(name=name, **values)
 
 
 CELL_COMMANDS = (init_cell, check, characterise, replay_row, boyle)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -88,3 +89,43 @@ def render_forecast(console: Console, cost: Forecast) -> None:
         f"dies asked for: {cost.dies}; dies without a failure that a yield claim needs (95 % confidence): {claims}",
         markup=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def render_datasheet(console: Console, result: CharacteriseResult) -> None:
+    """Prints the table of quantities, what could not be measured, counts, and the files."""
+    from analog_deq.datasheet.html import (
+        quantity_lines,
+    )  # draws with matplotlib, which the other commands can do without
+
+    sheet, lines = result.datasheet, quantity_lines(result.datasheet)
+    title = f"{sheet.cell.name} ({sheet.cell.role}), typical {sheet.corners[0]}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("quantity", no_wrap=True)
+    table.add_column("at", no_wrap=True)
+    many = len(sheet.corners) > 1
+    for name in ("typical", *(("lowest", "highest") if many else ())):
+        table.add_column(name, justify="right", no_wrap=True)
+    if many:
+        table.add_column("worst corner", no_wrap=True)
+    if sheet.die_count:
+        table.add_column("sd over dies", justify="right", no_wrap=True)
+    numbers = [line for line in lines if line["kind"] == "pass"]
+    for line in numbers:
+        cells = [line["quantity"], line["at"], line["typical"]]
+        cells += [line["low"], line["high"], line["worst_corner"]] if many else []
+        table.add_row(*(escape(cell) for cell in cells), *([escape(line["sd"])] if sheet.die_count else []))
+    console.print(table)
+    for line in lines:
+        if line["kind"] != "pass":
+            style = {"info": "bold", "inconclusive": "bold yellow"}.get(line["kind"], "bold red")
+            where = f" at {line['at']}" if line["at"] else ""
+            console.print(Text.assemble(f"{line['quantity']}{where}: ", (line["typical"], style)), soft_wrap=True)
+        if line["missed"]:
+            console.print(f"{line['quantity']}: no value at {line['missed']}", markup=False, soft_wrap=True)
+    took = "reused, finished earlier" if result.reused else f"{result.seconds:.1f} s"
+    counts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result.summary.items())
+    console.print(
+        f"{len(sheet.corners)} corners, {sheet.die_count} dies; {counts}; {took}", markup=False, soft_wrap=True
+    )
+    for name, path in result.outputs.items():
+        console.print(f"{name}: {path}", markup=False, soft_wrap=True)

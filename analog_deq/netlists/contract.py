@@ -15,10 +15,11 @@ from analog_deq.netlists.cell import Cell as Cell
 from analog_deq.netlists.contract_check import check_contract
 from analog_deq.netlists.contract_schema import ROLES as ROLES
 from analog_deq.netlists.contract_schema import CellContract as CellContract
+from analog_deq.netlists.devices import device_names
 from analog_deq.netlists.header import logical_lines, read_header
 from analog_deq.netlists.includes import read_netlist
 from analog_deq.netlists.model_library import resolve_library
-from analog_deq.netlists.models import device_names, prune_library
+from analog_deq.netlists.models import prune_library
 from analog_deq.spec import read_toml, validate
 
 _FILE_NAME = re.compile(r"(?!deck\.)\w[\w-]*\.(cir|sp|spice|sub|net)\Z")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from analog_deq.errors import SpecError
 from analog_deq.netlists.contract import Cell, read_contract
+from analog_deq.netlists.devices import Size, device_sizes
 from analog_deq.netlists.model_library import resolve_library
-from analog_deq.netlists.models import Size, device_sizes, prune_library
+from analog_deq.netlists.models import prune_library
 from analog_deq.resources import shipped
 
 
