@@ -98,6 +98,8 @@ def make_copy(cell: Cell, tag: str, variant: str, die: int, seed: int) -> Copy:
     if variant == DIE:
         return Copy(tag, variant, die, normals=die_normals(cell, seed, die))
     name, sign = variant[:-1], 1.0 if variant.endswith("+") else -1.0
+    if name in cell.contract.mismatch.params:
+        return Copy(tag, variant, die, normals={name: sign})  # one sigma of the state each instance is programmed to
     center = cell.corner.params.get(name, cell.contract.params[name].default)
     return Copy(tag, variant, die, overrides={name: center + sign * parameter_steps(cell)[name]})
 

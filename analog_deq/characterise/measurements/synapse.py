@@ -22,8 +22,8 @@ SMALL = 1e-3
 """Small-signal voltage over the read voltage: a sinh law with V0 = 0.25 V bends by 1e-7 there at 0.2 V."""
 RESOLUTION = 1e-7
 """Relative change of a current below which the solver shows rounding, not the cell."""
-RESOLUTION_A = 1e-17
-"""Current below which the solver shows rounding."""
+RESOLUTION_A = 1e-15
+"""Current below which the solver shows rounding: that of a few amperes through an ohm inside a cell."""
 
 ROW = "Vrow"
 DC_OPTIONS: Mapping[str, float | str | bool] = {"reltol": 1e-9, "abstol": 1e-18, "vntol": 1e-12}
