@@ -52,10 +52,12 @@ class Cluster:
     address: str
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
+    def start_worker(self) -> None:
+        """One worker more, which the scheduler knows when this returns."""
         arguments = ("--nthreads", "1", "--no-nanny", "--local-directory", str(self.folder / "dask"))
         self.workers.append(_start("worker", self.folder, {}, f"tcp{self.address[4:]}", *arguments))
-        return self.workers[-1]
+        log = self.folder / "worker.log"
+        wait_until(lambda: log.read_text().count("Registered to") == len(self.workers))
 
 
 def _start(kind: str, folder: Path, environment: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:

@@ -135,11 +135,13 @@ def test_what_another_process_is_writing_is_not_swept(simulator: Simulator, tmp_
     (tmp_path / "0.cir").write_text(FOREVER.format(0))
     root = tmp_path / "runs"
     with subprocess.Popen([sys.executable, "-c", SCRIPT, str(root), str(tmp_path / "0.cir")]) as program:
-        wait_until(lambda: living_in(root) or program.poll() is not None)
-        simulate_all([divider(1)], simulator=simulator, root=root, stage="s")
-        assert len(entries(root / "s")) == 2
-        assert len(living_in(root)) == 1
-        program.kill()
+        try:
+            wait_until(lambda: living_in(root) or program.poll() is not None)
+            simulate_all([divider(1)], simulator=simulator, root=root, stage="s")
+            assert len(entries(root / "s")) == 2
+            assert len(living_in(root)) == 1
+        finally:
+            program.kill()
 
 
 def test_a_child_whose_parent_is_gone_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
