@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from analog_deq.netlists.header import Scope, check_params
 from analog_deq.netlists.lines import LogicalLine, parse_assignments, split_params
 
+MAX_SIZE = 1_000_000
+"""Lines a cell may become when its instances are expanded; a chain of 40 pairs would be 10^12."""
+
 _IDENTIFIER = re.compile(r"(?<![\w.])[a-z_]\w*(?!\w*\s*\()")
 
 
@@ -21,6 +24,7 @@ def check_names(root: Scope) -> None:
 
     NetlistError quoting the line otherwise. Subcircuits that the text does not define are left to the simulator.
     """
+    sizes: dict[Scope, int] = {}
     for scope in root.walk():
         check_params(scope)
         seen: dict[tuple[str, str], LogicalLine] = {}
@@ -34,13 +38,15 @@ def check_names(root: Scope) -> None:
         for line in scope.lines:
             if line.card[0] == "x":
                 _check_call(line, scope)
-        _refuse_circle(scope, ())
+        _size(scope, sizes)
 
 
 def callee(line: LogicalLine) -> tuple[list[str], str, dict[str, str]]:
     """(nodes, name of the subcircuit, assignments) of an instance line, all in lower case."""
     before, params = split_params(line.text)
-    words = re.sub(r"[(),]", " ", before).lower().split()
+    if "," in before:
+        raise line.error("has a comma among its nodes, where ngspice 46 loses nodes", "put blanks between them")
+    words = re.sub(r"[()]", " ", before).lower().split()
     if len(words) < 3 or before.split()[-1].lower() != words[-1]:
         raise line.error("is no instance of a subcircuit", "write 'Xname node node ... subcircuit name=value ...'")
     return words[1:-1], words[-1], {k: v.lower() for k, v in parse_assignments(params, line).items()}
@@ -85,11 +91,18 @@ def _check_call(line: LogicalLine, scope: Scope) -> None:
                 )
 
 
-def _refuse_circle(scope: Scope, path: tuple[Scope, ...]) -> None:
+def _size(scope: Scope, sizes: dict[Scope, int]) -> int:
+    """Lines that one instance of ``scope`` becomes; ``sizes`` keeps what is known, 0 what is being built."""
+    sizes[scope] = 0
+    total = len(scope.lines)
     for line in scope.lines:
         called = scope.find(callee(line)[1]) if line.card[0] == "x" else None
         if called is None:
             continue
-        if called is scope or called in path:
+        if sizes.get(called) == 0:
             raise line.error(f"calls {called.header.name!r}, which is being built", "break the circle")
-        _refuse_circle(called, (*path, scope))
+        total += sizes.get(called) or _size(called, sizes)
+        if total > MAX_SIZE:
+            raise line.error(f"is one instance too many: more than {MAX_SIZE} lines when expanded", "build less")
+    sizes[scope] = max(total, 1)
+    return sizes[scope]

@@ -15,6 +15,9 @@ from analog_deq.netlists.lines import LogicalLine as LogicalLine
 from analog_deq.netlists.lines import logical_lines as logical_lines
 from analog_deq.netlists.lines import parse_assignments, split_params
 
+MAX_DEPTH = 32
+"""How deep subcircuits may be defined inside each other."""
+
 _NAME = re.compile(r"\w[\w.#:+-]*\Z")
 _PIN = re.compile(r"[^\s(){}'\"=,;]+\Z")
 
@@ -64,18 +67,20 @@ class Scope:
 
 def read_scopes(text: str, source: str | Sequence[str] = "netlist") -> Scope:
     """Tree of the subcircuits of ``text``. NetlistError for an unbalanced or misnamed ``.ends`` and a bad header."""
-    here = Scope()
+    here, depth = Scope(), 0
     for line in logical_lines(text, source):
         if line.card == ".subckt":
             here.inner.append(Scope(line, parse_header(line), outer=here))
-            here = here.inner[-1]
+            here, depth = here.inner[-1], depth + 1
+            if depth > MAX_DEPTH:
+                raise line.error(f"is defined {depth} subcircuits deep", f"at most {MAX_DEPTH}")
         elif line.card == ".ends":
             if here.outer is None:
                 raise line.error("closes no .subckt", "remove it")
             if line.text.lower().split()[1:] not in ([], [here.header.name]):
                 raise line.error(f"stands at the end of .subckt {here.header.name}", "mend the name or the nesting")
             here.closing = line
-            here = here.outer
+            here, depth = here.outer, depth - 1
         else:
             here.lines.append(line)
     if here.opening is not None:
@@ -126,7 +131,9 @@ def parse_header(line: LogicalLine) -> SubcktHeader:
     rest = rest.strip()
     if rest.startswith("("):
         rest = rest[1:].replace(")", " ", 1)  # as ngspice does
-    pins = tuple(rest.lower().replace(",", " ").split())
+    if "," in rest:
+        raise line.error("has a comma among its pins, where ngspice 46 loses pins", "put blanks between them")
+    pins = tuple(rest.lower().split())
     if not pins:
         raise line.error("has no pins", "list them after the name")
     for pin in pins:

@@ -76,8 +76,7 @@ def _expand(path: Path, section: str, folder: Path, request: _Request) -> Iterat
         if strip_comment(raw) != line.text:
             raise line.error("is continued", f"write the {line.card} on one line")
         name, wanted = included_file(line)
-        asker = f"{line.where}: {line.raw!r}"
-        yield from _expand(path.parent / name, wanted, folder, _Request(asker, stack))
+        yield from _expand(path.parent / name, wanted, folder, _Request(line.quoted, stack))
 
 
 def _read(path: Path, folder: Path, request: _Request) -> str:

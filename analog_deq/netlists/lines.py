@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from analog_deq.errors import NetlistError
 
+RESERVED = frozenset({"time", "temper", "hertz", "pi", "e"})
+"""Names that ngspice gives its own value in the expression of a source, whatever a parameter of that name holds."""
+
 _ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)\s*=(?!=)\s*")
 _FIRST_ASSIGNMENT = re.compile(r"(?<!\S)(params:|[A-Za-z_]\w*\s*=(?!=))", re.IGNORECASE)
 _COMMENT_SIGN = re.compile(r";|\$|//")
@@ -34,9 +37,14 @@ class LogicalLine:
         """First word in lower case: an element's name or a dot card."""
         return self.text.split(None, 1)[0].lower()
 
+    @property
+    def quoted(self) -> str:
+        """Place and line as written, as messages begin; a line beyond 200 characters is cut."""
+        return f"{self.where}: {self.raw if len(self.raw) <= 200 else self.raw[:200] + ' ...'!r}"
+
     def error(self, what: str, mend: str) -> NetlistError:
         """Error that quotes the line: place, line, what is wrong, what to do."""
-        return NetlistError(f"{self.where}: {self.raw!r} {what}; {mend}")
+        return NetlistError(f"{self.quoted} {what}; {mend}")
 
 
 def logical_lines(text: str, source: str | Sequence[str] = "netlist") -> Iterator[LogicalLine]:
@@ -49,32 +57,32 @@ def logical_lines(text: str, source: str | Sequence[str] = "netlist") -> Iterato
     >>> [line.text for line in logical_lines("R1 a b\\n* note\\n+ 1k ; load\\n")]
     ['R1 a b 1k']
     """
-    pending: LogicalLine | None = None
+    number, where, raws, texts = 0, "", [""], [""]  # of the line being joined; number 0: none yet
     swallowed = False
-    for number, raw in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
+    for here, raw in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         stripped = strip_comment(raw)
         if not stripped:
             swallowed = raw.strip().startswith(";") or (swallowed and not raw.strip())
             continue
-        where = f"{source}:{number}" if isinstance(source, str) else source[number - 1]
+        place = f"{source}:{here}" if isinstance(source, str) else source[here - 1]
         if stripped.startswith("+"):
-            if pending is None:
+            if not number:
                 raise NetlistError(
-                    f"{where}: {raw.strip()!r} continues no line; remove the '+' or what stands before it"
+                    f"{place}: {raw.strip()!r} continues no line; remove the '+' or what stands before it"
                 )
             if swallowed:
                 raise NetlistError(
-                    f"{where}: {raw.strip()!r} continues the ';' comment before it to ngspice; "
+                    f"{place}: {raw.strip()!r} continues the ';' comment before it to ngspice; "
                     "start that comment with '*'"
                 )
-            joined = f"{pending.text} {stripped[1:].strip()}".rstrip()
-            pending = LogicalLine(pending.number, f"{pending.raw} {raw.strip()}", joined, pending.where)
+            raws.append(raw.strip())
+            texts.append(stripped[1:].strip())
             continue
-        if pending is not None:
-            yield pending
-        pending, swallowed = LogicalLine(number, raw.strip(), stripped, where), False
-    if pending is not None:
-        yield pending
+        if number:
+            yield LogicalLine(number, " ".join(raws), " ".join(texts).rstrip(), where)
+        number, where, raws, texts, swallowed = here, place, [raw.strip()], [stripped], False
+    if number:
+        yield LogicalLine(number, " ".join(raws), " ".join(texts).rstrip(), where)
 
 
 def strip_comment(raw: str) -> str:
@@ -117,12 +125,12 @@ def split_params(text: str) -> tuple[str, str]:
 def parse_assignments(text: str, line: LogicalLine) -> dict[str, str]:
     """Names in lower case and values as written of ``a=1 b = {2*a}``; ``line`` is quoted in errors.
 
-    Raises NetlistError for a name without a value or given twice, and for what ngspice cuts off without a word: text
+    Raises NetlistError for a name without a value, given twice or of :data:`RESERVED`, and for what ngspice cuts off without a word: text
     after a blank in an unbraced or double-quoted expression, and what follows a comma.
     """
     values: dict[str, str] = {}
-    position = 0
-    while text[position:].strip():
+    text, position = text.rstrip(), 0
+    while position < len(text):
         match = _ASSIGNMENT.match(text, position)
         if match is None:
             rest = text[position:].strip()
@@ -133,6 +141,8 @@ def parse_assignments(text: str, line: LogicalLine) -> dict[str, str]:
             raise line.error(
                 f"is wrong: {match[1]!r} has no value", f"write {match[1]}=number or {match[1]}={{expression}}"
             )
+        if match[1].lower() in RESERVED:
+            raise line.error(f"is wrong: {match[1]!r} has a meaning of its own in a source's expression", "rename it")
         if match[1].lower() in values:
             raise line.error(f"is wrong: {match[1]!r} appears twice", "keep one")
         values[match[1].lower()] = value

@@ -52,7 +52,7 @@ _RANDOM = re.compile(
     r"\b(agauss|gauss|aunif|unif|sgauss|sunif|limit|rnd|rand|random|poisson|exponential)\s*\(|\b(trnoise|trrandom)\b",
     re.IGNORECASE,
 )
-_XSPICE = re.compile(r"\b(poly|table|laplace|s_xfer|freq)\s*[({=]|\bexternal\b", re.IGNORECASE)
+_XSPICE = re.compile(r"\b(poly|table|laplace|s_xfer)\s*[({=]|\bfreq\s+\{|\bexternal\b", re.IGNORECASE)
 _FILE = re.compile(r"\b(\w*file|filename|file\w*)\s*=", re.IGNORECASE)
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 

@@ -31,9 +31,10 @@ def screen_values(line: LogicalLine, resistor_models: frozenset[str] | None) -> 
     comma = re.search(r"\d,\d+", re.sub(r"\([^()]*\)", "", values))
     if comma:
         raise line.error(f"holds {comma[0]!r}, of which ngspice keeps one part", "write a decimal point, or a blank")
+    quoted = line.quoted
     for number, rest in _LITERAL.findall(_VERSION.sub("", _PROBE.sub("", values))):
         try:
-            parse_spice_number(number + rest, f"{line.where}: {line.raw!r}")
+            parse_spice_number(number + rest, quoted)
         except SpecError as error:
             raise NetlistError(str(error)) from None
     if line.card[0] == "r":

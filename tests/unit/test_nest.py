@@ -105,7 +105,7 @@ R1 p q {{r*s*t}}
     "line",
     [
         "X1 a b sub", "X1 a b sub r={x} s={y}", "X1 (a b) sub params: r = '2*x'", "X1 a b sub r={2*r}",
-        "X1 a, b sub m=2", "X1 a b sub t=4", "X1 a b sub r={r} s={2*r}",
+        "X1 a b sub m=2", "X1 a b sub t=4", "X1 a b sub r={r} s={2*r}",
         "X1 a b sub s=s r='s'", "X1 a b foreign r={s} z=1",
     ],
 )  # fmt: skip
@@ -136,6 +136,7 @@ def test_an_instance_that_fits_passes(line: str) -> None:
         (".func f(u) {u}\n.func F(u) {2*u}", "defines .func 'f' again"),
         (".subckt sub a b\nR1 a b 1\n.ends", "defines .subckt 'sub' again"),
         ("X1 (a b)sub", "is no instance"),
+        ("X1 a,b sub", "loses nodes"),
     ],
 )
 def test_names_and_calls_ngspice_reads_otherwise_are_refused(line: str, said: str) -> None:
