@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from analog_deq.errors import SchemaError
 from analog_deq.provenance import Provenance, file_sha256, require_schema
-from analog_deq.runs import StageFolder, hash_inputs, open_stage, publish
+from analog_deq.runs import StageFolder, hash_inputs, open_stage, publish, scratch_folder, sweep
 
 
 def built(root: Path, text: str = "1.0") -> StageFolder:
@@ -87,6 +87,22 @@ def test_an_interrupted_rebuild_keeps_the_earlier_result(tmp_path: Path) -> None
 def test_inputs_must_be_plain(value: object) -> None:
     with pytest.raises(SchemaError, match="plain, finite JSON"):
         hash_inputs({"value": value})
+
+
+def test_what_a_killed_process_left_is_swept_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path / "fit" / "ab") as live:
+        left = live.with_name(live.name[:-8] + "killed__")  # the same name but for the random part, and no lock
+        left.mkdir()
+        (left / "half.txt").write_text("half")
+        (live.parent / ".old-ab-12345678").mkdir()
+        elsewhere = live.parent / ".ab-another_host-12345678"
+        elsewhere.mkdir()
+        built(tmp_path)
+        assert sorted(leftovers(tmp_path)) == sorted([live.name, elsewhere.name])
+        publish(live, tmp_path / "fit" / "ab")
+    sweep(tmp_path / "fit")
+    assert leftovers(tmp_path) == [elsewhere.name]
+    sweep(tmp_path / "absent")
 
 
 def test_publish_into_a_missing_parent_is_an_error(tmp_path: Path) -> None:
