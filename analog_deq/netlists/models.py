@@ -26,6 +26,18 @@ from analog_deq.netlists.model_library import resolve_library as resolve_library
 from analog_deq.netlists.screen import ELEMENT_WORDS, MODEL_TYPES
 
 _CARDS = frozenset({".param", ".func", ".subckt", ".ends", ".model", ".if", ".elseif", ".else", ".endif"})
+_NOT_BIPOLAR = frozenset({"dcap", "gap1", "gap2", "tsky130_fd_pr__res_generic_m1", "tsky130_fd_pr__res_generic_m2"})
+IGNORED: Mapping[str, frozenset[str]] = {
+    "r": frozenset({"tref"}),
+    "d": frozenset({"minr"}),
+    "npn": _NOT_BIPOLAR,
+    "pnp": _NOT_BIPOLAR,
+}
+"""Parameters by model type, found in libraries for other simulators, that ngspice 39 and 46 both say they ignore.
+
+They are left out, so that what ngspice says it ignores in a run is always something a person meant.
+"""
+
 _UNSAFE = re.compile(r"\b(input_|state_)?file(name)?\s*=|[`\\\x00-\x08\x0b-\x1f\x7f]|[^\x00-\x7f]", re.IGNORECASE)
 
 
@@ -85,14 +97,14 @@ def prune_library(
         _screen(line)
     head = [
         f"Cut out of {path.name}, section {section or '(none)'}: {', '.join(names)}.",
-        "Changed: other devices and comments are left out, lines joined"
+        "Changed: other devices, comments and parameters that ngspice ignores are left out, lines joined"
         + (f", .option scale = {parts.scale!r} multiplied into the instances." if parts.scale != 1.0 else "."),
     ]
     sources = sorted({line.path for line in kept})
     for source in sources:
         head += ["", f"{_relative(source, path)} begins:", *library_file(source).head]
     lines = [f"*| {text}".rstrip() for text in head]  # never '*#', which ngspice runs
-    lines += [without_scale(line, parts.scale) for line in kept]
+    lines += [without_scale(line, parts.scale) for line in map(_understood, kept)]
     files = tuple((_relative(source, path), library_file(source).sha256) for source in sources)
     return ModelText(section.lower(), "\n".join(lines) + "\n", tuple(names), files)
 
@@ -193,10 +205,24 @@ def _override(lines: list[Statement], overrides: Mapping[str, float], where: str
     return changed
 
 
+def _model_type(line: Statement) -> str:
+    return re.split(r"[\s(]", " ".join(line.text.split()[2:]).lower(), maxsplit=1)[0]
+
+
+def _understood(line: Statement) -> Statement:
+    """The statement without :data:`IGNORED` parameters."""
+    ignored = IGNORED.get(_model_type(line), frozenset()) if line.card == ".model" else frozenset()
+
+    def known(match: re.Match[str]) -> str:
+        return "" if match[1].lower() in ignored else match[0]
+
+    return replace(line, text=ASSIGNMENT.sub(known, line.text)) if ignored else line
+
+
 def _screen(line: Statement) -> None:
     """A library is read by ngspice like any netlist: the same kinds of line, no other, and no files."""
     card = line.card
-    kind = re.split(r"[\s(]", " ".join(line.text.split()[2:]).lower(), maxsplit=1)[0] if card == ".model" else "r"
+    kind = _model_type(line) if card == ".model" else "r"
     if (card[0] == "." and card not in _CARDS) or (card[0] != "." and card[0] not in ELEMENT_WORDS):
         raise NetlistError(
             f"{line.where} is no line that models need; subcircuits hold elements, models and parameters"
