@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from closed_forms_synapse import BODIES, LEVELS, V0, V_READ, measure, one, rows, wan_sigma, write_cell
+from closed_forms_synapse import BODIES, LEVELS, TC1, V0, V_READ, measure, one, rows, wan_sigma, write_cell
 
 from analog_deq.characterise.blocks import die_normals
 from analog_deq.characterise.campaign import Question, characterise
@@ -149,6 +149,13 @@ def test_power_counts_what_leaks_before_the_column(simulator: Simulator, tmp_pat
     assert one(found, "read_power", LEVELS[0]) == pytest.approx(V_READ**2 * (LEVELS[0] + 1e-5), rel=1e-9)
 
 
+def test_an_offset_current_is_no_part_of_the_temperature_coefficient(simulator: Simulator, tmp_path: Path) -> None:
+    cell = write_cell(tmp_path, "biased", BODIES["resistor"] + "\nI1 row col 1e-6")
+    found = measure(cell, simulator, tmp_path / "runs", ["temperature_coefficient"])
+    for g in LEVELS:
+        assert one(found, "conductance_tc", g) == pytest.approx(-100 * TC1, rel=1e-5)
+
+
 def test_each_die_strays_by_its_draw_times_the_sigma_of_the_level(simulator: Simulator, tmp_path: Path) -> None:
     cell = load_cell("rram_hfox")
     found = measure(cell, simulator, tmp_path, ["conductance"], dies=12)
@@ -194,6 +201,7 @@ def test_law_subtracts_nothing_but_takes_sign_and_size_apart() -> None:
     nonlinearity, asymmetry = law(v, 1e-5 * v * (1 + 0.5 * v**2), 1e-5, "")
     assert nonlinearity.value == pytest.approx(2.0)
     assert asymmetry.status.startswith("not modelled")
+    assert law(v, 1e-5 * v * (1 - 0.5 * v**2), 1e-5, "")[0].value == pytest.approx(2.0)
     one_sided = law(v, 1e-5 * v * np.where(v > 0, 1.1, 1.0), 1e-5, "")
     assert [x.value for x in one_sided] == pytest.approx([10.0, 100 * 0.1 / 2.1])
 

@@ -78,6 +78,15 @@ def test_a_quantity_without_conditions_keeps_its_empty_one() -> None:
     assert found["failed"].item() == 1
 
 
+def test_a_failed_row_without_condition_stays_where_the_quantity_has_such_rows() -> None:
+    """Noise at a spot and noise without one are two lines of the datasheet; one failing is not the other's failure."""
+    rows = [nominal("noise", 1.0, "tt"), nominal("noise", 2.0, "tt", "f=1kHz"), nominal("noise", 2.0, "ss", "f=1kHz")]
+    rows.append(nominal("noise", math.nan, "ss", "", "undefined: white"))
+    found = over_corners(table(rows), WORSE).set_index("at")
+    assert list(found["undefined"]) == [1, 0]
+    assert found.loc["f=1kHz", "status"] == "ok"
+
+
 # --- corners --------------------------------------------------------------------------------------------------------
 
 
