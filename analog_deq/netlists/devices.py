@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 
 from analog_deq.errors import SpecError
-from analog_deq.netlists.header import logical_lines
+from analog_deq.netlists.lines import logical_lines, split_params
 from analog_deq.units import parse_spice_number
 
 Size = tuple[float, float, float | None]
@@ -48,8 +48,7 @@ def device_sizes(netlist: str) -> dict[str, frozenset[Size] | None]:
 
 def leading_words(text: str) -> list[str]:
     """Words of a line before its first assignment or expression."""
-    start = re.search(r"(?<!\S)(params:|[A-Za-z_]\w*\s*=)|[{'\"]", text)
-    return (text if start is None else text[: start.start()]).split()
+    return re.split(r"[{'\"]", split_params(text)[0], maxsplit=1)[0].split()
 
 
 def assignments(text: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Binned models and units: which bins of a device its instances choose, and a library without ``.option scale``.
+"""Binned models: which bins of a device its instances choose.
 
 ngspice chooses a bin by comparing W per finger and L of an instance with ``wmin`` ... ``lmax`` of models called
 ``name.0``, ``name.1`` and so on, lower limit included. Every subcircuit instance expands all its models, so a hundred
@@ -8,23 +8,10 @@ transistors with 50 bins each are 5000 models; most are never chosen.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from analog_deq.errors import SpecError
-from analog_deq.netlists.devices import ASSIGNMENT, Size, assignments, leading_words, literal
+from analog_deq.netlists.devices import Size, assignments, leading_words, literal
 from analog_deq.netlists.model_library import Statement
-
-SCALED: Mapping[str, Mapping[str, int]] = {
-    "m": {"l": 1, "w": 1, "pd": 1, "ps": 1, "sa": 1, "sb": 1, "sd": 1, "ad": 2, "as": 2},
-    "r": {"l": 1, "w": 1},
-    "c": {"l": 1, "w": 1},
-    "d": {"l": 1, "w": 1},
-}
-"""Instance parameters that ngspice multiplies by ``.option scale`` to this power, by element letter.
-
-Measured on 46 for every type in :data:`analog_deq.netlists.screen.MODEL_TYPES`. ngspice 39 also scales ``area`` and
-``pj`` of a level-3 diode, twice over, which makes a kit's junctions vanish; without the option both versions agree.
-"""
 
 _BIN = re.compile(r"(.+)\.\d+\Z")
 _Limits = tuple[float, float, float, float]
@@ -61,26 +48,6 @@ def chosen_bins(lines: list[Statement], sizes: frozenset[Size] | None, scale: fl
                 )
             chosen |= held
     return [line for line in lines if line not in limits or line in chosen]
-
-
-def without_scale(line: Statement, scale: float) -> str:
-    """Text of a statement with ``.option scale`` multiplied into its geometry.
-
-    Bin limits go into braces: under ``ngbehavior=hs`` ngspice drops bins before it expands a subcircuit, comparing the
-    limits with the instance's w and l as written (in the library's unit). It leaves alone what is no plain number.
-    """
-    if scale == 1.0:
-        return line.text
-    if line.card == ".model":
-        return re.sub(r"\b([lw]m(?:in|ax))\s*=\s*([0-9.][^\s{}]*)", r"\1={\2}", line.text, flags=re.IGNORECASE)
-    powers = SCALED.get(line.card[0], {})
-
-    def multiply(match: re.Match[str]) -> str:
-        power = powers.get(match[1].lower(), 0)
-        inner = match[3].strip("{}'\"")
-        return f"{match[1]}={{({inner})*{scale**power!r}}}" if power else match[0]
-
-    return ASSIGNMENT.sub(multiply, line.text)
 
 
 def _limits(line: Statement) -> _Limits | None:

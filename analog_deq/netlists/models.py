@@ -16,28 +16,17 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from analog_deq.errors import NetlistError, SpecError
+from analog_deq.errors import SpecError
 from analog_deq.netlists.devices import ASSIGNMENT, Size, leading_words, literal
 from analog_deq.netlists.devices import device_names as device_names
 from analog_deq.netlists.devices import device_sizes as device_sizes
-from analog_deq.netlists.model_bins import base_name, chosen_bins, without_scale
+from analog_deq.netlists.model_bins import base_name, chosen_bins
 from analog_deq.netlists.model_library import Statement, library_file, statements
 from analog_deq.netlists.model_library import resolve_library as resolve_library
+from analog_deq.netlists.model_rewrite import model_type, rewritten
 from analog_deq.netlists.screen import ELEMENT_WORDS, MODEL_TYPES
 
 _CARDS = frozenset({".param", ".func", ".subckt", ".ends", ".model", ".if", ".elseif", ".else", ".endif"})
-_NOT_BIPOLAR = frozenset({"dcap", "gap1", "gap2", "tsky130_fd_pr__res_generic_m1", "tsky130_fd_pr__res_generic_m2"})
-IGNORED: Mapping[str, frozenset[str]] = {
-    "r": frozenset({"tref"}),
-    "d": frozenset({"minr"}),
-    "npn": _NOT_BIPOLAR,
-    "pnp": _NOT_BIPOLAR,
-}
-"""Parameters by model type, found in libraries for other simulators, that ngspice 39 and 46 both say they ignore.
-
-They are left out, so that what ngspice says it ignores in a run is always something a person meant.
-"""
-
 _UNSAFE = re.compile(r"\b(input_|state_)?file(name)?\s*=|[`\\\x00-\x08\x0b-\x1f\x7f]|[^\x00-\x7f]", re.IGNORECASE)
 
 
@@ -86,13 +75,40 @@ def prune_library(
     for a global model under ``.option scale`` (the cell's own line would be in the library's unit); NetlistError for a
     malformed library, with file, line and the line quoted. With ``root``, files outside it are refused.
     """
-    parts = _sort(statements(path, section, root))
+    request = (
+        path, section, frozenset(name.lower() for name in wanted), tuple(sorted((sizes or {}).items())),
+        tuple(sorted((overrides or {}).items())), root,
+    )  # fmt: skip
+    kept = _CUT.get(request)
+    if kept is None or any(_modified(file) != stamp for file, stamp in kept[1]):
+        if len(_CUT) >= CUT_MAX:
+            _CUT.clear()
+        lines = list(statements(path, section, root))
+        stamps = tuple((file, _modified(file)) for file in {path, *(line.path for line in lines)})
+        kept = _CUT[request] = _cut(lines, path, section, request[2], sizes or {}, overrides or {}), stamps
+    return kept[0]
+
+
+CUT_MAX = 64
+_CUT: dict[object, tuple[ModelText, tuple[tuple[Path, int], ...]]] = {}
+"""Texts cut in this process, with the time stamps of the files they came from: every deck of a campaign asks again."""
+
+
+def _modified(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def _cut(
+    lines: list[Statement], path: Path, section: str, wanted: Collection[str],
+    sizes: Mapping[str, frozenset[Size] | None], overrides: Mapping[str, float],
+) -> ModelText:  # fmt: skip
+    parts = _sort(lines)
     where = f"section {section!r} of {path}"
-    names = _reach([name.lower() for name in wanted], parts, where)
-    kept = _override(parts.parameters, overrides or {}, where)
+    names = _reach(wanted, parts, where)
+    kept = _override(parts.parameters, overrides, where)
     for name in names:
         kept += parts.models.get(name, [])
-        kept += chosen_bins(parts.subckts.get(name, []), (sizes or {}).get(name), parts.scale)
+        kept += chosen_bins(parts.subckts.get(name, []), sizes.get(name), parts.scale)
     for line in kept:
         _screen(line)
     head = [
@@ -103,10 +119,10 @@ def prune_library(
     sources = sorted({line.path for line in kept})
     for source in sources:
         head += ["", f"{_relative(source, path)} begins:", *library_file(source).head]
-    lines = [f"*| {text}".rstrip() for text in head]  # never '*#', which ngspice runs
-    lines += [without_scale(line, parts.scale) for line in map(_understood, kept)]
+    text = [f"*| {said}".rstrip() for said in head]  # never '*#', which ngspice runs
+    text += [rewritten(line, parts.scale) for line in kept]
     files = tuple((_relative(source, path), library_file(source).sha256) for source in sources)
-    return ModelText(section.lower(), "\n".join(lines) + "\n", tuple(names), files)
+    return ModelText(section.lower(), "\n".join(text) + "\n", tuple(names), files)
 
 
 @dataclass(slots=True)
@@ -128,7 +144,7 @@ def _sort(lines: Iterable[Statement]) -> _Section:
             depth += 1
             if depth == 1:
                 if line.name in section.subckts:
-                    raise NetlistError(f"{line.where}: a second subcircuit of this name in one section; keep one")
+                    raise line.error("is a second subcircuit of this name in one section", "keep one")
                 inside = section.subckts[line.name] = []
         if depth:
             inside.append(line)
@@ -140,12 +156,12 @@ def _sort(lines: Iterable[Statement]) -> _Section:
         elif card in {".option", ".options"}:
             section.scale = _scale(line, section.scale)
         elif card != ".end":
-            raise NetlistError(
-                f"{line.where} stands outside every subcircuit; a library holds subcircuits, models, parameters and "
-                "functions, the rest is the deck's"
+            raise line.error(
+                "stands outside every subcircuit",
+                "a library holds subcircuits, models, parameters and functions, the rest is the deck's",
             )
     if depth:
-        raise NetlistError(f"{inside[0].where} has no .ends; add it")
+        raise inside[0].error("has no .ends", "add it")
     return section
 
 
@@ -156,7 +172,7 @@ def _scale(line: Statement, before: float) -> float:
         if key == "scale" and number is not None and before in {1.0, number}:
             before = number
         elif key != "parser":  # how Xyce spells the same line
-            raise NetlistError(f"{line.where} sets an option, which would hold for the whole deck; only scale is known")
+            raise line.error("sets an option, which would hold for the whole deck", "only scale is known")
     return before
 
 
@@ -205,30 +221,14 @@ def _override(lines: list[Statement], overrides: Mapping[str, float], where: str
     return changed
 
 
-def _model_type(line: Statement) -> str:
-    return re.split(r"[\s(]", " ".join(line.text.split()[2:]).lower(), maxsplit=1)[0]
-
-
-def _understood(line: Statement) -> Statement:
-    """The statement without :data:`IGNORED` parameters."""
-    ignored = IGNORED.get(_model_type(line), frozenset()) if line.card == ".model" else frozenset()
-
-    def known(match: re.Match[str]) -> str:
-        return "" if match[1].lower() in ignored else match[0]
-
-    return replace(line, text=ASSIGNMENT.sub(known, line.text)) if ignored else line
-
-
 def _screen(line: Statement) -> None:
     """A library is read by ngspice like any netlist: the same kinds of line, no other, and no files."""
     card = line.card
-    kind = _model_type(line) if card == ".model" else "r"
+    kind = model_type(line) if card == ".model" else "r"
     if (card[0] == "." and card not in _CARDS) or (card[0] != "." and card[0] not in ELEMENT_WORDS):
-        raise NetlistError(
-            f"{line.where} is no line that models need; subcircuits hold elements, models and parameters"
-        )
+        raise line.error("is no line that models need", "subcircuits hold elements, models and parameters")
     if kind not in MODEL_TYPES or _UNSAFE.search(line.text):
-        raise NetlistError(f"{line.where} needs a file, a code model or odd characters; allowed are plain models")
+        raise line.error("needs a file, a code model or odd characters", "allowed are plain models")
 
 
 def _relative(source: Path, library: Path) -> str:

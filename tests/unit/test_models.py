@@ -57,8 +57,8 @@ D1 b d djn area={w*l} pj=4
 .subckt other a b
 R1 a b 1k
 .ends
-.model rpoly r rsh={rs} dw=1e-8
-.model djn d level=3
+.model rpoly r rsh={rs} dw=1e-8 w=2 tref=30
+.model djn d level=3 tref=30 minr = 1 l=5
 .model unused d
 .endl
 """
@@ -262,6 +262,8 @@ def test_the_scale_option_becomes_part_of_the_instances(library: Path) -> None:
     )
     assert line_of(pair, "R1") == "R1 d s rpoly w={(w)*1e-06} l={(2)*1e-06}"
     assert line_of(pair, "D1") == "D1 b d djn area={w*l} pj=4"
+    assert line_of(pair, ".model rpoly").split() == [".model", "rpoly", "r", "rsh={rs}", "dw=1e-8", "w=2"]
+    assert line_of(pair, ".model djn").split() == [".model", "djn", "d", "level=3", "tref=30", "l={(5)*1e-06}"]
     assert line_of(pair, "X1") == "X1 d g s b nfet w={w} l={l}"
     assert line_of(pair, ".model nch.0") == (
         ".model nch.0 nmos level=54 lmin={1E-6} lmax={2E-6} wmin={5e-6} wmax={1e-4} vth0={vt}"
