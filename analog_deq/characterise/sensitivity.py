@@ -27,7 +27,7 @@ COLUMNS = [*KEY, "unit", "parameter", "step", "sigma", "parameter_unit", "slope"
 def state_of(at: str) -> float:
     """The programmed state in siemens that ``at`` names; NaN when it names none.
 
-    >>> state_of("g=40uS v=200mV")
+    >>> round(state_of("g=40uS v=200mV"), 9)
     4e-05
     """
     words = dict(word.split("=", 1) for word in at.split() if "=" in word)

@@ -34,8 +34,8 @@ def levels(cell: Cell) -> tuple[float, ...]:
     """Programmed conductances in siemens, rising, both ends of the range included: 5, or all of a cell with fewer.
 
     >>> from analog_deq.netlists.library import load_cell
-    >>> levels(load_cell("resistor_synapse"))
-    (1e-06, 2.575e-05, 5.05e-05, 7.525e-05, 0.0001)
+    >>> [f"{g:.6g}" for g in levels(load_cell("resistor_synapse"))]
+    ['1e-06', '2.575e-05', '5.05e-05', '7.525e-05', '0.0001']
     """
     state = cell.contract.state["g"]
     possible = np.linspace(state.min, state.max, state.levels if state.levels > 1 else LEVELS)
