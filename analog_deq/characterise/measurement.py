@@ -97,10 +97,14 @@ class CellBench:
     stretch: float = 1.0
 
     def params(self, copy: Copy, **given: float) -> dict[str, float]:
-        """Instance parameters of a copy: its mismatch draws (at state ``g`` when given), overrides, then ``given``."""
+        """Instance parameters of a copy: its mismatch draws (at state ``g`` when given), overrides, then ``given``.
+
+        States are given by name; the contract says which parameter each is.
+        """
         state = given.get("g", math.nan)
         drawn = {k: n * float(self.cell.sigma(k, state)) for k, n in copy.normals.items()}
-        return {**drawn, **copy.overrides, **given}
+        states = self.cell.contract.state
+        return {**drawn, **copy.overrides, **{states[k].param if k in states else k: v for k, v in given.items()}}
 
     def instance(self, copy: Copy, nodes: Mapping[str, str], name: str = "", **given: float) -> str:
         """Instance ``X<name><tag>`` of the copy. Supply pins go to ``vdd<tag>``, ``vss<tag>`` unless ``nodes`` says."""

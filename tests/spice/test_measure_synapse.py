@@ -129,6 +129,19 @@ def test_a_cell_of_few_levels_is_measured_at_each_and_no_other(tmp_path: Path) -
     assert (levels(sixteen)[0], levels(sixteen)[-1]) == (1e-5, 1e-4)
 
 
+def test_the_state_may_be_a_parameter_of_any_name(simulator: Simulator, tmp_path: Path) -> None:
+    write_cell(tmp_path, "named", BODIES["resistor"])
+    renamed = {"g=1e-5": "gset=1e-5", "(g+dg)": "(gset+dg)", 'param = "g"': 'param = "gset"', "\ng = {": "\ngset = {"}
+    for suffix in ("cir", "toml"):
+        path = tmp_path / f"named.{suffix}"
+        text = path.read_text()
+        for old, new in renamed.items():
+            text = text.replace(old, new)
+        path.write_text(text)
+    found = measure(load_cell(tmp_path / "named.toml"), simulator, tmp_path / "runs", ["conductance"])
+    assert one(found, "conductance", LEVELS[3]) == pytest.approx(LEVELS[3], rel=1e-9)
+
+
 def test_linearity_reaches_to_the_largest_read_voltage(simulator: Simulator, tmp_path: Path) -> None:
     write_cell(tmp_path, "wide", BODIES["sinh"])
     path = tmp_path / "wide.toml"
