@@ -39,6 +39,13 @@ def test_a_pole_is_integrated_to_a_thousandth() -> None:
     assert total == pytest.approx(density * math.sqrt(pole * math.pi / 2), rel=5e-4)
 
 
+def test_a_band_between_the_points_of_the_sweep() -> None:
+    white, flicker = np.full_like(F, 4e-9), 1e-6 / np.sqrt(F)
+    assert integrated_rms(F, white, 123.0, 4567.0) == pytest.approx(4e-9 * math.sqrt(4567 - 123), rel=1e-9)
+    assert integrated_rms(F, flicker, 123.0) == pytest.approx(1e-6 * math.sqrt(math.log(1e9 / 123)), rel=1e-9)
+    assert integrated_rms(F, flicker, high_hz=77.0) == pytest.approx(1e-6 * math.sqrt(math.log(77)), rel=1e-9)
+
+
 def test_a_density_that_vanishes_somewhere_is_no_error() -> None:
     assert integrated_rms(np.array([1.0, 2.0, 4.0]), np.zeros(3)) == 0.0
     assert integrated_rms(np.array([1.0, 2.0, 4.0]), np.array([1.0, 0.0, 0.0])) > 0.0
@@ -63,11 +70,12 @@ def test_a_corner_that_is_not_there_is_named() -> None:
 def test_values_state_frequency_and_band_and_are_the_density() -> None:
     density = 5e-9 * np.sqrt((1 + 1e3 / F) / (1 + (F / 1e6) ** 2))
     values = {(v.quantity, v.at.split("=")[0], v.at): v for v in noise_values(bench(), F, density)}
-    at_1khz = values["noise_density", "f", "f=1 kHz"]
+    at_1khz = values["noise_density", "f", "f=1kHz"]
     assert at_1khz.value == pytest.approx(5e-9 * math.sqrt(2), rel=1e-4)
-    rms = next(v for k, v in values.items() if k[0] == "noise_rms")
-    assert rms.value == pytest.approx(5e-9 * math.sqrt(1e6 * math.pi / 2), rel=1e-2)
-    assert rms.at.startswith("band=1 Hz")
+    total = values["noise_rms", "band", "band=1Hz..1000*bandwidth"]
+    assert total.value == pytest.approx(5e-9 * math.sqrt(1e6 * math.pi / 2), rel=1e-2)
+    inside = values["noise_rms", "band", "band=1Hz..bandwidth"]
+    assert inside.value == pytest.approx(5e-9 * math.sqrt(1e6 * math.pi / 4), rel=1e-2)
     assert density_at(F, density, 1e5) == pytest.approx(5e-9 * math.sqrt(1.01 / 1.01), rel=1e-3)
 
 

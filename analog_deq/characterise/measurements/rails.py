@@ -8,7 +8,7 @@ from analog_deq.characterise.measurement import CellBench, Copy, Quantity, Value
 from analog_deq.records import Alter, Plot
 
 SUPPLY_CURRENT = Quantity("supply_current", "A", "high", "current out of the positive rail at rest")
-POWER = Quantity("power", "W", "high", "power taken from the rails at rest")
+POWER = Quantity("supply_power", "W", "high", "quiescent power from the supplies")
 RAIL_QUANTITIES = (SUPPLY_CURRENT, POWER)
 
 
