@@ -26,7 +26,15 @@ from analog_deq.characterise.blocks import (
     sensitivity_variants,
 )
 from analog_deq.characterise.corners import Corner
-from analog_deq.characterise.measurement import UNDEFINED, AbstractCellMeasurement, Curve, Value, WindowTooShortError
+from analog_deq.characterise.measurement import (
+    NOT_MODELLED,
+    UNDEFINED,
+    AbstractCellMeasurement,
+    Curve,
+    Value,
+    WindowTooShortError,
+)
+from analog_deq.characterise.registry import measurements_of
 from analog_deq.netlists.cell import Cell
 from analog_deq.records import OK, Progress
 from analog_deq.spice.execution import Outcome, simulate_all
@@ -97,7 +105,9 @@ def characterise(
     campaign = _Campaign(question, options, timeout_s, progress or Progress())
     ranges = [m for m in question.measurements if m.ranging]
     rest = [m for m in question.measurements if not m.ranging]
-    bandwidths = campaign.range(ranges)
+    # a question about a step response alone still needs to know how long to look
+    ranging = ranges or [m for m in measurements_of(question.cell.role) if m.ranging]
+    bandwidths = campaign.range(ranging)
     blocks: list[Block] = []
     for corner in question.corners:
         for m in ranges:
@@ -105,7 +115,7 @@ def characterise(
         bandwidth = bandwidths.get(corner.name, math.nan)
         for m in rest:
             wanted = question.blocks(m, corner, bandwidth)
-            if ranges and not math.isfinite(bandwidth):
+            if ranging and math.isnan(bandwidth):
                 campaign.refuse(wanted, f"{UNDEFINED}: {NO_RANGE}")
             else:
                 blocks += wanted
@@ -125,7 +135,10 @@ class _Campaign:
         self._variant_rank = {v: k for k, v in enumerate(dict.fromkeys(order))}
 
     def range(self, ranges: Sequence[AbstractCellMeasurement]) -> dict[str, float]:
-        """Bandwidth of the nominal cell at each corner, by the ranging measurement of its role."""
+        """Bandwidth of the nominal cell at each corner, by the ranging measurement of its role.
+
+        Infinite where the model has none: such a cell has no speed, but everything else.
+        """
         if not ranges or all(m.ranging for m in self.question.measurements):
             return {}
         blocks = [Block(ranges[0], corner, ((NOMINAL, -1),)) for corner in self.question.corners]
@@ -136,7 +149,10 @@ class _Campaign:
                 continue
             values = ranges[0].values(item.bench, item.bench.copies[0], outcome.run.plots)
             hertz = {q.id for q in ranges[0].quantities if q.unit == "Hz"}
-            valid = [v.value for v in values if v.quantity in hertz and v.status == OK]
+            speeds = [v for v in values if v.quantity in hertz]
+            valid = [v.value for v in speeds if v.status == OK]
+            if not valid and any(v.status.startswith(NOT_MODELLED) for v in speeds):
+                valid = [math.inf]
             if valid:
                 found[item.block.corner.name] = valid[0]
         return found
