@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 from analog_deq.characterise.measurement import AbstractCellMeasurement, Quantity
+from analog_deq.characterise.measurements.activation_dependence import ActivationDependence
+from analog_deq.characterise.measurements.activation_transfer import ActivationTransfer
+from analog_deq.characterise.measurements.amplifier_noise import AmplifierNoise
+from analog_deq.characterise.measurements.bandwidth import Bandwidth
 from analog_deq.characterise.measurements.conductance import Conductance
+from analog_deq.characterise.measurements.current_transfer import CurrentTransfer
 from analog_deq.characterise.measurements.drift import Drift
+from analog_deq.characterise.measurements.driver_rejection import DriverRejection
+from analog_deq.characterise.measurements.driver_transfer import DriverTransfer
+from analog_deq.characterise.measurements.impedance import Impedance
+from analog_deq.characterise.measurements.integration import Integration
 from analog_deq.characterise.measurements.linearity import ReadLaw
 from analog_deq.characterise.measurements.open_loop import OpenLoop
+from analog_deq.characterise.measurements.output_noise import OutputNoise
+from analog_deq.characterise.measurements.path_step import PathStep
+from analog_deq.characterise.measurements.port_impedance import CurrentPorts, VoltagePorts
 from analog_deq.characterise.measurements.read_noise import ReadNoise
+from analog_deq.characterise.measurements.rejection import Rejection
+from analog_deq.characterise.measurements.rest_power import RestPower
+from analog_deq.characterise.measurements.static import Static
+from analog_deq.characterise.measurements.step_response import StepResponse
 from analog_deq.characterise.measurements.temperature_coefficient import TemperatureCoefficient
 from analog_deq.errors import SpecError
 
 MEASUREMENTS: tuple[AbstractCellMeasurement, ...] = (
     OpenLoop(),
+    Static(),
+    StepResponse(),
+    Rejection(),
+    AmplifierNoise(),
+    Impedance(),
+    Bandwidth(),
+    ActivationTransfer(),
+    ActivationDependence(),
+    DriverTransfer(),
+    CurrentTransfer(),
+    Integration(),
+    PathStep(),
+    DriverRejection(),
+    OutputNoise(),
+    RestPower(),
+    VoltagePorts(),
+    CurrentPorts(),
     Conductance(),
     ReadLaw(),
     TemperatureCoefficient(),
