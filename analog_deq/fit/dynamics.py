@@ -46,6 +46,9 @@ def fit_tau(settling: pd.DataFrame, tolerance: float) -> Form:
     )  # fmt: skip
 
 
+LOOP_SLACK = 0.01
+"""Share of the loop's gain below which its finiteness is left out of the noise (2 % of the density)."""
+
 FORM = "S_h = [4kT Y + en^2 Y^2] R_F^2 / v_unit^2; S_z = (a + b D^2)(1 + fc/f); wide = D^2 (c0 + c1 G + c2 G^2) + c3"
 
 
@@ -59,14 +62,20 @@ def fit_noise(
     z_unit_v: float,
     temperature_k: float,
     tolerance: float,
+    inverse_a0: float = 0.0,
+    drive_ohm: float | None = None,
 ) -> Form:
     """Noise of one neuron, split at the loop: what the feedback sees and what it does not.
 
     *In the loop*: a white density S_h at the integrator's input, ``[4kT Y + en^2 Y^2] R_F^2 / v_unit^2`` with
-    Y = 1/R_F + G, shaped by the pole tau. *At z*: a white density ``S_z = a + b D^2`` (D = dz/dh) with a 1/f corner.
-    *Wide band*: variances beyond the pole, ``D^2 (c0 + c1 G + c2 G^2) + c3`` at z. Values in units of h and z. Every
-    second load is held out; the error is relative, of the integrated rms at z.
+    Y = 1/R_F + G, over ``(1 + R_F Y / a0)^2`` where a low gain makes that differ from 1, shaped by the pole tau. *At
+    z*: a white density ``S_z = a + b D^2`` (D = dz/dh) with a 1/f corner; 0 from stages without noise. *Wide band*:
+    variances beyond the pole, ``D^2 (c0 + c1 G + c2 G^2) + c3`` at z. Values in units of h and z; the bias is that of
+    a drive through ``drive_ohm``. Every second load is held out; the error is relative, of the integrated rms at z.
     """
+    if (1 + r_feedback_ohm * noise["load"].max()) * inverse_a0 < LOOP_SLACK:
+        inverse_a0 = 0.0
+    scale_h = r_feedback_ohm / (drive_ohm or r_feedback_ohm)
     table = torch.as_tensor(activation.values, dtype=torch.float64)
     slopes = pchip_slopes(table, activation.step)
     train_loads, _ = split_axis(noise["load"])
@@ -78,16 +87,17 @@ def fit_noise(
         f = spectra["v"]["frequency"].to_numpy(copy=True)  # torch warns of pandas' read-only views
         s_v = (spectra["v"]["density"].to_numpy() / v_unit_v) ** 2
         s_z = (spectra["z"]["density"].to_numpy() / (2 * z_unit_v)) ** 2
-        _, d = hermite(torch.tensor([bias / v_unit_v]), activation.start, activation.step, table, slopes)
+        h = bias / v_unit_v * scale_h / (1 + (1 + r_feedback_ohm * load) * inverse_a0)
+        _, d = hermite(torch.tensor([h]), activation.start, activation.step, table, slopes)
         slope2 = float(d[0]) ** 2
         pole = 1 / (2 * np.pi * tau_s)
         plateau = (f > pole / 300) & (f < pole / 20)
         loop = float(np.median(s_v[plateau]))
         filtered = loop * low_pass(torch.as_tensor(f), torch.tensor(tau_s)).numpy()
         out = s_z - slope2 * filtered
-        white = float(np.median(out[(f > 3 * pole) & (f < 30 * pole)]))
+        white = max(0.0, float(np.median(out[(f > 3 * pole) & (f < 30 * pole)])))
         low = (f >= f[0]) & (f < pole / 30)
-        corner = float(np.median((out[low] / white - 1) * f[low]))
+        corner = float(np.median((out[low] / white - 1) * f[low])) if white > 0 else 0.0
         total = float(np.trapezoid(s_z, f))
         records.append(
             {
@@ -101,7 +111,7 @@ def fit_noise(
 
     def density(en: np.ndarray, loads: pd.Series) -> np.ndarray:
         model = loop_noise_density(
-            torch.as_tensor(loads.to_numpy(copy=True)), torch.tensor(en[0]), r_feedback_ohm, temperature_k
+            torch.as_tensor(loads.to_numpy(copy=True)), torch.tensor(en[0]), r_feedback_ohm, temperature_k, inverse_a0
         )
         return np.asarray(model.numpy() / v_unit_v**2)
 
@@ -110,11 +120,8 @@ def fit_noise(
         lambda p: np.log(density(p * scale, train["load"]) / train["loop"].to_numpy()), [1.0], xtol=1e-12
     )
     en = float(abs(en_fit.x[0]) * scale)
-    white, _ = nnls(
-        np.stack([np.ones(len(train)), train["slope2"]], axis=1) / train["white"].to_numpy()[:, None],
-        np.ones(len(train)),
-    )
-    wide, _ = nnls(_wide_features(train) / train["wide_z"].to_numpy()[:, None], np.ones(len(train)))
+    white = _relative_fit(np.stack([np.ones(len(train)), train["slope2"]], axis=1), train["white"].to_numpy())
+    wide = _relative_fit(_wide_features(train), train["wide_z"].to_numpy())
 
     def error(part: pd.DataFrame) -> float:
         loop = density(np.array([en]), part["load"])
@@ -125,7 +132,7 @@ def fit_noise(
         "en_v_per_rthz": en, "z_white": float(white[0]), "z_white_slope2": float(white[1]),
         "z_corner_hz": float(train["corner"].median()),
         "wide_slope2": float(wide[0]), "wide_slope2_load": float(wide[1]), "wide_slope2_load2": float(wide[2]),
-        "wide_floor": float(wide[3]),
+        "wide_floor": float(wide[3]), "inverse_a0": inverse_a0,
     }  # fmt: skip
     covariance = np.zeros((len(values), len(values)))
     freedom = max(1, len(train) - 1)
@@ -133,7 +140,7 @@ def fit_noise(
     features = np.stack([np.ones(len(train)), train["slope2"].to_numpy()], axis=1)
     covariance[1:3, 1:3] = least_squares_covariance(features, features @ white - train["white"].to_numpy())
     covariance[3, 3] = float(train["corner"].var(ddof=1) / len(train))
-    covariance[4:, 4:] = least_squares_covariance(
+    covariance[4:8, 4:8] = least_squares_covariance(
         _wide_features(train), _wide_features(train) @ wide - train["wide_z"].to_numpy()
     )
     return Form(
@@ -149,6 +156,14 @@ def fit_noise(
             n_held_out=len(held), tolerance=tolerance,
         ),
     )  # fmt: skip
+
+
+def _relative_fit(features: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Non-negative coefficients of least relative error over the rows with a value; zeros when there is none."""
+    given = values > 0
+    if not given.any():
+        return np.zeros(features.shape[1])
+    return np.asarray(nnls(features[given] / values[given, None], np.ones(int(given.sum())))[0])
 
 
 def _wide_features(frame: pd.DataFrame) -> np.ndarray:

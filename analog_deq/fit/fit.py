@@ -53,7 +53,7 @@ def fit_proxy(
     tau = fit_tau(valid["settling"], tolerances.tau)
     noise = fit_noise(
         valid["noise"], tau, activation, r_feedback_ohm=own_ohm, temperature_k=kelvin, tolerance=tolerances.noise,
-        **scale,
+        inverse_a0=integrator.values["inverse_a0"], drive_ohm=neuron.r_feedback_ohm, **scale,
     )  # fmt: skip
     curves, dynamics, dies_failed = _complete_dies(tables["mismatch"].rows, tables["mismatch_dynamic"].rows)
     mismatch = fit_mismatch(

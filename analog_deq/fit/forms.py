@@ -32,14 +32,17 @@ def closed_loop_tau(load_siemens: Load, tau0_s: float, tau_load: float) -> Load:
     return tau0_s + tau_load * load_siemens
 
 
-def loop_noise_density(load_siemens: Tensor, en: Tensor, r_feedback_ohm: float, temperature_k: float) -> Tensor:
+def loop_noise_density(
+    load_siemens: Tensor, en: Tensor, r_feedback_ohm: float, temperature_k: float, inverse_a0: float = 0.0
+) -> Tensor:
     """One-sided white density at the integrator output, V^2/Hz, below its pole.
 
-    ``[4kT (1/R_F + G_t) + en^2 (1/R_F + G_t)^2] R_F^2``: Johnson noise of the feedback and load conductances and
-    the op-amp's input voltage noise through the noise gain.
+    ``[4kT (1/R_F + G_t) + en^2 (1/R_F + G_t)^2] R_F^2 / (1 + (1 + R_F G_t) / a0)^2``: Johnson noise of the feedback and
+    load conductances and the op-amp's input voltage noise through the noise gain, in a loop of finite gain.
     """
     total = 1 / r_feedback_ohm + load_siemens
-    return (4 * BOLTZMANN * temperature_k * total + en**2 * total**2) * r_feedback_ohm**2
+    open_loop = (4 * BOLTZMANN * temperature_k * total + en**2 * total**2) * r_feedback_ohm**2
+    return open_loop / (1 + r_feedback_ohm * total * inverse_a0) ** 2
 
 
 def low_pass(frequency_hz: Tensor, tau_s: Tensor) -> Tensor:

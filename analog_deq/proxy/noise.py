@@ -19,7 +19,9 @@ def noise_inputs(design: DesignSpec, proxy: ProxyParameters, load: np.ndarray, s
     proxy.noise.require("load_siemens", load)
     kelvin = design.operating.temperature_celsius + 273.15
     en = torch.tensor(values["en_v_per_rthz"], dtype=slope.dtype)
-    loop = loop_noise_density(torch.as_tensor(load, dtype=slope.dtype), en, proxy.r_feedback_ohm, kelvin)
+    loop = loop_noise_density(
+        torch.as_tensor(load, dtype=slope.dtype), en, proxy.r_feedback_ohm, kelvin, values["inverse_a0"]
+    )
     white = values["z_white"] + values["z_white_slope2"] * slope.square()
     return loop / neuron.v_unit_v**2, white
 
