@@ -16,6 +16,7 @@ import numpy as np
 
 from analog_deq.characterise.corners import Corner
 from analog_deq.netlists.cell import Cell
+from analog_deq.netlists.contract_schema import ROLES
 from analog_deq.netlists.deck import number
 from analog_deq.records import OK, Command, Plot
 
@@ -121,7 +122,7 @@ class CellBench:
     @property
     def has_supply(self) -> bool:
         """Whether the cell's role knows supply rails and its corner sets them."""
-        return "vdd" in self.cell.contract.conditions
+        return "vdd" in ROLES[self.cell.role] and "vdd" in self.cell.contract.conditions
 
     def condition(self, name: str, default: float) -> float:
         """Typical value of a condition of the contract, such as ``load`` in farads."""
