@@ -15,6 +15,7 @@ import re
 import resource
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -107,11 +108,30 @@ def pvt_rows(simulator: Simulator, repeats: int, peer: bool) -> Iterator[Row]:
         yield value_row("cells.pvt.agreement.gbw_relative", machine, worst, len(gbw), bar=AGREE_BAR)
 
 
-def ngspice_mebibytes(log: Path) -> float:
-    """Largest size of one ngspice process, from its own account in its log."""
-    found = re.search(r"Maximum ngspice program size =\s+([\d.]+)\s*(\w+)", log.read_text(encoding="latin-1"))
-    assert found is not None, f"{log} has no line on memory"
-    return float(found[1]) * {"kB": 1 / 1024, "MB": 1.0, "GB": 1024.0}[found[2]]
+class NgspiceMemory(threading.Thread):
+    """Largest peak memory, in MiB, of any ngspice process seen while the block runs: VmHWM of /proc, every 10 ms.
+
+    What the kernel reports of an ended child is no use: it counts the memory of the Python it was forked from.
+    """
+
+    def __enter__(self) -> NgspiceMemory:
+        self.peak_mib, self.seen, self._done = 0.0, 0, threading.Event()
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._done.wait(0.01):
+            for status in Path("/proc").glob("[0-9]*/status"):
+                try:
+                    text = status.read_text()
+                except OSError:
+                    continue  # ended meanwhile
+                if text.startswith("Name:\tngspice\n") and (peak := re.search(r"VmHWM:\s+(\d+) kB", text)):
+                    self.peak_mib, self.seen = max(self.peak_mib, int(peak[1]) / 1024), self.seen + 1
 
 
 def die_rows(simulator: Simulator, dies: int) -> Iterator[Row]:
@@ -122,11 +142,11 @@ def die_rows(simulator: Simulator, dies: int) -> Iterator[Row]:
     bench = Bench(inputs.design, inputs.plan.model_copy(update={"mismatch": mismatch}), inputs.cells)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        result = run_campaign(
-            bench, simulator=simulator, root=Path(folder), jobs=os.cpu_count(), measurements=(NeuronMismatch(),)
-        )
+        with NgspiceMemory() as memory:
+            result = run_campaign(
+                bench, simulator=simulator, root=Path(folder), jobs=os.cpu_count(), measurements=(NeuronMismatch(),)
+            )
         taken = time.perf_counter() - began
-        simulators = [ngspice_mebibytes(log) for log in Path(folder).rglob("ngspice.log")]
         size = 0
         for name, rows in result.tables.items():
             path = Path(folder) / f"{name}.parquet"
@@ -138,7 +158,7 @@ def die_rows(simulator: Simulator, dies: int) -> Iterator[Row]:
     yield value_row("cells.dies.failed", machine, result.failed, dies, bar=0)
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     yield value_row("cells.dies.peak_memory_python.MiB", machine, own, 1)
-    yield value_row("cells.dies.peak_memory_ngspice.MiB", machine, max(simulators), len(simulators))
+    yield value_row("cells.dies.peak_memory_ngspice.MiB", machine, memory.peak_mib, memory.seen)
     yield value_row("cells.dies.tables.MiB", machine, size / 2**20, sum(len(t) for t in result.tables.values()))
     poles = result.tables["mismatch_dynamic"]["tau"]
     yield value_row("cells.dies.tau_sd_relative", machine, float(np.std(poles) / np.mean(poles)), len(poles))
