@@ -34,6 +34,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "mismatch_dynamic": {"die": "", "load": "S", "tau": "s", "delay": "s", "fit_rms": "1"},
     "conductance": {"die": "", "target": "S", "read": "V", "measured": "S"},
     "synapse": {"g": "S", "v": "V", "current": "A"},
+    "synapse_noise": {"g": "S", "frequency": "Hz", "density": "A/sqrt(Hz)"},
     "crossbar": {"r_line": "ohm", "row": "", "column": "", "drive": "V", "current": "A", "g": "S"},
     "supply": {"slot": "", "cell": "", "drive": "V", "i_vdd": "A", "i_vss": "A"},
     "quantities": {

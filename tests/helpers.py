@@ -264,6 +264,15 @@ def synapse_rows(bend: float = 0.0, series_ohm: float = 0.0, levels: int = 33) -
     )
 
 
+def synapse_noise_rows(corner_hz: float = 0.0) -> pd.DataFrame:
+    """Thermal current noise of the synapse, with a 1/f part below ``corner_hz``."""
+    f = np.logspace(3, 11, 41)
+    return pd.concat(
+        pd.DataFrame({"g": g, "frequency": f, "density": np.sqrt(4 * BOLTZMANN * KELVIN * g * (1 + corner_hz / f))})
+        for g in (1e-6, 50.5e-6, 100e-6)
+    )
+
+
 def supply_rows(silent: tuple[str, ...] = ()) -> pd.DataFrame:
     """Supply current of each cell of a neuron; none for the slots in ``silent``."""
     slots = pd.DataFrame({"slot": ["opamp", "activation", "driver"], "cell": ["amp", "curve", "buffer"]})
@@ -302,13 +311,13 @@ def table(name: str, rows: pd.DataFrame, **provenance: Any) -> CalibrationTable:
 
 
 def synthetic_tables() -> dict[str, CalibrationTable]:
-    """All ten tables of the synthetic circuit."""
+    """All eleven tables of the synthetic circuit."""
     transfer = transfer_rows()
     curves, steps, _ = mismatch_rows()
     rows = {
         "transfer": transfer, "power": power_rows(transfer), "settling": settling_rows(), "noise": noise_rows(),
         "mismatch": curves, "mismatch_dynamic": steps, "conductance": conductance_rows(), "crossbar": crossbar_rows(),
-        "synapse": synapse_rows(), "supply": supply_rows(),
+        "synapse": synapse_rows(), "synapse_noise": synapse_noise_rows(), "supply": supply_rows(),
     }  # fmt: skip
     return {name: table(name, frame) for name, frame in rows.items()}
 

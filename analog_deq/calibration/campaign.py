@@ -21,6 +21,7 @@ from analog_deq.calibration.noise import NoiseDensity
 from analog_deq.calibration.settling import Settling
 from analog_deq.calibration.supply import SupplyCurrent
 from analog_deq.calibration.synapse import SynapseCurve
+from analog_deq.calibration.synapse_noise import SynapseNoise
 from analog_deq.calibration.transfer import Transfer
 from analog_deq.records import Deck, Progress
 from analog_deq.spice.execution import simulate_all
@@ -35,6 +36,7 @@ MEASUREMENTS: tuple[AbstractMeasurement, ...] = (
     NeuronMismatch(),
     ConductanceMismatch(),
     SynapseCurve(),
+    SynapseNoise(),
     CrossbarCurrents(),
     SupplyCurrent(),
 )

@@ -120,7 +120,7 @@ def fit_noise(
         lambda p: np.log(density(p * scale, train["load"]) / train["loop"].to_numpy()), [1.0], xtol=1e-12
     )
     en = float(abs(en_fit.x[0]) * scale)
-    white = _relative_fit(np.stack([np.ones(len(train)), train["slope2"]], axis=1), train["white"].to_numpy())
+    floor = _relative_fit(np.stack([np.ones(len(train)), train["slope2"]], axis=1), train["white"].to_numpy())
     wide = _relative_fit(_wide_features(train), train["wide_z"].to_numpy())
 
     def error(part: pd.DataFrame) -> float:
@@ -129,7 +129,7 @@ def fit_noise(
         return float((np.sqrt(total) / np.sqrt(part["total_z"]) - 1).abs().max())
 
     values = {
-        "en_v_per_rthz": en, "z_white": float(white[0]), "z_white_slope2": float(white[1]),
+        "en_v_per_rthz": en, "z_white": float(floor[0]), "z_white_slope2": float(floor[1]),
         "z_corner_hz": float(train["corner"].median()),
         "wide_slope2": float(wide[0]), "wide_slope2_load": float(wide[1]), "wide_slope2_load2": float(wide[2]),
         "wide_floor": float(wide[3]), "inverse_a0": inverse_a0,
@@ -138,7 +138,7 @@ def fit_noise(
     freedom = max(1, len(train) - 1)
     covariance[0, 0] = float(np.sum(en_fit.fun**2) / freedom / (en_fit.jac.T @ en_fit.jac)[0, 0]) * scale**2
     features = np.stack([np.ones(len(train)), train["slope2"].to_numpy()], axis=1)
-    covariance[1:3, 1:3] = least_squares_covariance(features, features @ white - train["white"].to_numpy())
+    covariance[1:3, 1:3] = least_squares_covariance(features, features @ floor - train["white"].to_numpy())
     covariance[3, 3] = float(train["corner"].var(ddof=1) / len(train))
     covariance[4:8, 4:8] = least_squares_covariance(
         _wide_features(train), _wide_features(train) @ wide - train["wide_z"].to_numpy()

@@ -29,7 +29,7 @@ def fit_proxy(
     not_modelled: Mapping[str, str] | None = None,
     relative_spread: bool = True,
 ) -> ProxyParameters:
-    """Proxy parameters of a design from its ten calibration tables.
+    """Proxy parameters of a design from its eleven calibration tables.
 
     ``cells`` maps slot to the hash of the measured cell, ``inputs`` file to hash. ``not_modelled`` says which cells
     declare themselves without ``noise`` or ``mismatch``; ``relative_spread`` that the synapse's only error is a fixed
@@ -60,7 +60,8 @@ def fit_proxy(
         curves, dynamics, integrator, tau, activation, r_feedback_ohm=neuron.r_feedback_ohm,
         tolerance=tolerances.mismatch_fs, failed=dies_failed, **scale,
     )  # fmt: skip
-    law = fit_synapse(valid["synapse"], float(valid["conductance"]["read"].iloc[0]), tolerances.synapse)
+    read_v = float(valid["conductance"]["read"].iloc[0])
+    law = fit_synapse(valid["synapse"], valid["synapse_noise"], read_v, kelvin, tolerances.synapse)
     silent = without_supply(valid["supply"])
     absent = {**(not_modelled or {}), **({"power": f"{silent} has no supply current"} if silent else {})}
     proxy = ProxyParameters(

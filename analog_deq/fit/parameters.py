@@ -77,7 +77,8 @@ class SynapseLaw(_Frozen):
 
     ``values`` (S) lie on a uniform grid of g from ``start`` in steps ``step``, a monotone cubic between them; without
     any it is g itself. ``bend`` is the largest distance of the current from that conductance's straight line within
-    +-``reach_v``, as a share of the current there.
+    +-``reach_v``, as a share of the current there. ``excess_noise`` is the largest ratio of its noise at ``read_v`` to
+    the thermal noise of that conductance, less 1: of the density, anywhere in the calibrated band.
     """
 
     form: str
@@ -87,12 +88,18 @@ class SynapseLaw(_Frozen):
     read_v: float
     reach_v: float
     bend: float
+    excess_noise: float
     goodness: Goodness
 
     @property
     def linear(self) -> bool:
         """Whether an array of such synapses is a resistor network, to the tolerance of the fit."""
         return self.bend <= self.goodness.tolerance
+
+    @property
+    def thermal(self) -> bool:
+        """Whether the noise of an array of such synapses is that of a resistor network, within 1 %."""
+        return abs(self.excess_noise) <= 0.01
 
     def seen(self, programmed: Tensor) -> Tensor:
         """Conductances (S), same shape as ``programmed``; its own values where nothing is to be changed."""

@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import least_squares
 
 from analog_deq.errors import FitError
-from analog_deq.fit.forms import closed_loop_tau, hermite, pchip_slopes
+from analog_deq.fit.forms import BOLTZMANN, closed_loop_tau, hermite, pchip_slopes
 from analog_deq.fit.parameters import (
     ConductanceSpread,
     Distribution,
@@ -178,8 +178,13 @@ SAME = 1e-6
 """Relative difference up to which a synapse counts as the conductance it was programmed to."""
 
 
-def fit_synapse(synapse: pd.DataFrame, read_v: float, tolerance: float) -> SynapseLaw:
-    """Nominal conductance against what was programmed, and how straight the current is; every second level held out."""
+def fit_synapse(
+    synapse: pd.DataFrame, noise: pd.DataFrame, read_v: float, temperature_k: float, tolerance: float
+) -> SynapseLaw:
+    """Nominal conductance against what was programmed, and how straight the current is; every second level held out.
+
+    ``noise`` is its current noise at ``read_v``, compared with 4kT G.
+    """
     levels = np.array(sorted(synapse["g"].unique()))
     step = np.diff(levels)
     if len(levels) < 5 or np.ptp(step) > 1e-6 * step.max():
@@ -192,6 +197,8 @@ def fit_synapse(synapse: pd.DataFrame, read_v: float, tolerance: float) -> Synap
     if not np.all(np.diff(seen) > 0):
         raise FitError("synapse: the conductance does not rise with what is programmed; check state.g and its range")
     bend = float(np.abs(amps / seen[:, None] - volts).max() / reach)
+    at = np.interp(noise["g"], levels, seen)
+    ratio = (noise["density"] / np.sqrt(4 * BOLTZMANN * temperature_k * at)).to_numpy()
     same = bool(np.abs(seen / levels - 1).max() <= SAME)
     table = torch.as_tensor(seen[0::2])
     grid = 2 * float(step.mean())
@@ -205,6 +212,7 @@ def fit_synapse(synapse: pd.DataFrame, read_v: float, tolerance: float) -> Synap
         read_v=read_v,
         reach_v=reach,
         bend=bend,
+        excess_noise=float(ratio[np.argmax(np.abs(ratio - 1))] - 1),
         goodness=Goodness(
             unit="relative to the largest conductance, max", train=float(error[0::2].max()),
             held_out=float(error[1::2].max()), n_train=len(error[0::2]), n_held_out=len(error[1::2]),

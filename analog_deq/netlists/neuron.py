@@ -87,14 +87,27 @@ class NeuronCells:
     @property
     def not_modelled(self) -> dict[str, str]:
         """What the contracts say the cells leave out: ``noise`` or ``mismatch`` -> which cells, and how."""
-        silent = [f"{slot} {cell.name!r}" for slot, cell in self.named.items() if not cell.contract.noise.native]
+        noises = {slot: cell.contract.noise for slot, cell in self.named.items()}
+        silent = [f"{slot} {self.named[slot].name!r}" for slot, noise in noises.items() if not noise.native]
         equal = [
             f"{slot} {cell.name!r} (mode {cell.contract.mismatch.mode!r})"
             for slot, cell in self.named.items()
             if not cell.contract.mismatch.params
         ]
-        found = {"noise": (silent, "carries no noise"), "mismatch": (equal, "gives no mismatch to draw")}
-        return {key: f"{', '.join(names)} {what}" for key, (names, what) in found.items() if names}
+        read = [
+            f"{slot} {self.named[slot].name!r}"
+            for slot, noise in noises.items()
+            if noise.native and noise.extra is not None and noise.extra.sigma > 0
+        ]
+        parts = {
+            "noise": ((silent, "carries no noise"), (read, "has read noise outside its netlist")),
+            "mismatch": ((equal, "gives no mismatch to draw"),),
+        }
+        found = {
+            key: "; ".join(f"{', '.join(names)} {what}" for names, what in pairs if names)
+            for key, pairs in parts.items()
+        }
+        return {key: text for key, text in found.items() if text}
 
 
 def choose_cells(cells: Cells, overrides: Mapping[str, str]) -> Cells:

@@ -92,7 +92,9 @@ def verify_network(
     )
     measurements += compare.settling(transients, design.verify.settle_tolerance_fs)
     progress.note("noise of the whole network")
-    noise = tuple(run_noise(network, model, x, int(i), bed, progress, flat=flat) for i in noisy)
+    # a reduced array has the thermal noise of its conductances; synapses with more are simulated one by one
+    full_noise = flat or not proxy.synapse.thermal
+    noise = tuple(run_noise(network, model, x, int(i), bed, progress, flat=full_noise) for i in noisy)
     measurements.append(compare.noise(noise))
     progress.note(f"{design.verify.dies} mismatch dies, with and without trim")
     trim_images = generator(design.seed, Stream.VERIFY_CHOICE, 10**6 + 1).choice(

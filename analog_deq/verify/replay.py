@@ -59,6 +59,7 @@ class Replay:
         if kind == "transient":
             return network.transients(x, self.proxy.integrator.values["s0_v"], flat=flat)
         if kind == "noise":
+            flat = flat or not self.proxy.synapse.thermal
             nodes = np.linspace(0, network.states - 1, self.design.verify.noise_nodes).round()
             low, high = self.proxy.noise.domain["frequency_hz"]
             return network.noise(x[0], [int(n) for n in nodes], low, round_decade(high), flat=flat)
