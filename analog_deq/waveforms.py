@@ -1,4 +1,4 @@
-"""Numbers from waveforms and curves: settling time, overshoot, slew rate, limits of a range, noise in a band."""
+"""Numbers from waveforms and curves: settling time, overshoot, slew rate, limits of a range."""
 
 from __future__ import annotations
 
@@ -60,29 +60,6 @@ def departures(x: np.ndarray, y: np.ndarray, start: float, value: float, band: f
     high = crossing(x, off, int(above[0]), band) if above.size else float("nan")
     low = crossing(x, off, int(below[-1]) + 1, band) if below.size else float("nan")
     return low, high
-
-
-def band_rms(frequency_hz: np.ndarray, density: np.ndarray, low_hz: float, high_hz: float) -> float:
-    """Root of the integral of ``density``**2 over a band, in units of ``density`` times sqrt(Hz).
-
-    Each interval of the spectrum is taken for a power law, exact for white and 1/f parts; a Lorentzian comes out
-    within 1e-4 at 50 points a decade. ValueError when the spectrum does not cover the band.
-    """
-    if not frequency_hz[0] <= low_hz < high_hz <= frequency_hz[-1] * (1 + 1e-9):
-        raise ValueError(
-            f"band {low_hz:g}..{high_hz:g} Hz is outside the spectrum, {frequency_hz[0]:g}..{frequency_hz[-1]:g} Hz"
-        )
-    if not np.any(density > 0):
-        return 0.0
-    inside = frequency_hz[(frequency_hz > low_hz) & (frequency_hz < high_hz)]
-    f = np.concatenate([[low_hz], inside, [high_hz]])
-    power = 2 * np.interp(np.log(f), np.log(frequency_hz), np.log(np.maximum(density, 1e-300)))
-    # integral of S over df = S f over d(ln f), and S f is exponential in ln f
-    height, width = np.exp(power) * f, np.diff(np.log(f))
-    rise = np.log(height[1:] / height[:-1])
-    flat = np.abs(rise) < 1e-9
-    area = np.where(flat, height[:-1], (height[1:] - height[:-1]) / np.where(flat, 1.0, rise))
-    return float(np.sqrt(np.sum(area * width)))
 
 
 def crossing(x: np.ndarray, y: np.ndarray, k: int, level: float) -> float:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analog_deq.calibration.waveforms import fit_step
-from analog_deq.waveforms import band_rms, crossing, departures, overshoot, settling_time, slew_rate
+from analog_deq.waveforms import crossing, departures, overshoot, settling_time, slew_rate
 
 TAU = 200e-9
 
@@ -112,29 +112,6 @@ def test_departures_are_the_nearest_ones_and_nan_where_there_are_none():
     low, high = departures(x, np.where((x > 0.5) & (x < 0.7), 1.0, 0.0), 0.0, 0.0, 0.5)
     assert high == pytest.approx(0.505)
     assert math.isnan(low)
-
-
-@pytest.mark.parametrize("exponent", [0.0, -0.5, -1.0])
-def test_the_integral_of_a_power_law_is_exact(exponent):
-    """Densities 1, f^-1/2 (1/f noise) and 1/f, over a band whose ends lie between the points."""
-    f = np.logspace(0, 6, 31)
-    low, high = 3.3, 4.7e4
-    power = 2 * exponent + 1
-    exact = math.log(high / low) if power == 0 else (high**power - low**power) / power
-    assert band_rms(f, 7.0 * f**exponent, low, high) == pytest.approx(7.0 * math.sqrt(exact), rel=1e-9)
-
-
-def test_the_integral_of_one_pole_is_half_pi_of_its_corner():
-    f = np.logspace(0, 12, 601)  # 50 points a decade
-    assert band_rms(f, 1 / np.hypot(1, f / 1e6), 1.0, 1e12) == pytest.approx(math.sqrt(math.pi / 2 * 1e6), rel=2e-4)
-
-
-def test_a_band_outside_the_spectrum_is_refused():
-    f = np.logspace(0, 6, 31)
-    for low, high in ((0.5, 10.0), (10.0, 1e7), (10.0, 10.0)):
-        with pytest.raises(ValueError, match="outside the spectrum"):
-            band_rms(f, np.ones(31), low, high)
-    assert band_rms(f, np.zeros(31), 1.0, 1e6) == 0.0
 
 
 def test_crossing_is_interpolated():

@@ -29,9 +29,8 @@ from analog_deq.characterise.measurements.amplifier import (
     load_text,
     small_signal_lines,
 )
-from analog_deq.characterise.measurements.spectra import CORNER, NOISE_RMS, density_at, flicker_corner
+from analog_deq.characterise.measurements.spectra import CORNER, NOISE_RMS, density_at, flicker_corner, integrated_rms
 from analog_deq.records import Command, Noise, Plot
-from analog_deq.waveforms import band_rms
 
 PER_DECADE = 50
 START_HZ, STOP_HZ = 1.0, 1e12
@@ -80,8 +79,8 @@ class AmplifierNoise(AbstractCellMeasurement):
                 for hertz, at in zip(DENSITIES_HZ, places, strict=True)
             ),
             flicker_corner(f, density, bench.bandwidth_hz / 10),
-            Value("input_noise_rms", band_rms(f, density, START_HZ, AC_HZ), band),
-            Value(NOISE_RMS.id, band_rms(f, output, START_HZ, STOP_HZ), total),
+            Value("input_noise_rms", integrated_rms(f, density, START_HZ, AC_HZ), band),
+            Value(NOISE_RMS.id, integrated_rms(f, output), total),
         ]
 
     def curves(self, bench: CellBench, copy: Copy, plots: Sequence[Plot]) -> list[Curve]:
