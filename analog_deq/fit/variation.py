@@ -198,7 +198,7 @@ def fit_synapse(
         raise FitError("synapse: the conductance does not rise with what is programmed; check state.g and its range")
     bend = float(np.abs(amps / seen[:, None] - volts).max() / reach)
     at = np.interp(noise["g"], levels, seen)
-    ratio = (noise["density"] / np.sqrt(4 * BOLTZMANN * temperature_k * at)).to_numpy()
+    ratio: np.ndarray = (noise["density"] / np.sqrt(4 * BOLTZMANN * temperature_k * at)).to_numpy()
     same = bool(np.abs(seen / levels - 1).max() <= SAME)
     table = torch.as_tensor(seen[0::2])
     grid = 2 * float(step.mean())
