@@ -50,8 +50,10 @@ lint: setup ## ruff, mypy, import contracts
 unit: setup ## the tests that need no ngspice, in under a minute
 	@$(PY) -m pytest -n 2 tests/unit $(PYTEST_ARGS)
 
-docs: setup ## write docs/cli.md again from the commands' own help
+docs: setup ## write docs/cli.md, docs/measurements.md and docs/failures.md again (the last two run ngspice)
 	@$(PY) tools/cli_reference.py
+	@$(PY) tools/closed_forms.py
+	@$(PY) tools/failure_catalogue.py
 
 clean: ## remove .venv and caches (keeps runs/, the results)
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
