@@ -6,6 +6,7 @@ A deck that holds one text needs no file lookup at run time, so no simulator dec
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +15,19 @@ from analog_deq.errors import NetlistError, SpecError
 from analog_deq.netlists.header import read_scopes
 from analog_deq.netlists.lines import LogicalLine, logical_lines, strip_comment
 from analog_deq.netlists.nest import nest
-from analog_deq.netlists.screen import INCLUDE_CARDS, included_file, screen_netlist
+from analog_deq.netlists.screen import INCLUDE_CARDS, included_file, screen_lines, screen_names
 
 MAX_LINES = 100_000
+MAX_FILES = 1000
 MAX_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """Who asks for a file, as messages say it, and the (file, section) pairs being read on the way to it."""
+    """Who asks for a file, as messages say it; how many were asked for; the (file, section) pairs on the way to it."""
 
     asker: str
+    count: Iterator[int]
     stack: tuple[tuple[Path, str], ...] = ()
 
 
@@ -38,23 +41,24 @@ def read_netlist(path: Path, folder: Path, referrer: Path, subckt: str | None = 
 
     Raises NetlistError with file, line, the line quoted and the mend for: a file that is missing, not UTF-8, outside
     ``folder`` or named by an absolute path; a section that is missing, defined twice or never closed; a file or
-    section that brings in itself; more than 100 000 lines or 16 MiB in one file; and what :func:`screen_netlist`
-    refuses. SpecError when the file has no such ``subckt`` at its top.
+    section that brings in itself; more than 1000 files, 100 000 lines, or 16 MiB in one file; and what
+    :func:`screen_netlist` refuses. SpecError when the file has no such ``subckt`` at its top.
     """
     places, lines = [], []
-    for place, raw in _expand(path, "", folder, _Request(f"cell.netlist of {referrer}")):
+    for place, raw in _expand(path, "", folder, _Request(f"cell.netlist of {referrer}", itertools.count(1))):
         places.append(place)
         lines.append(raw)
         if len(lines) > MAX_LINES:
             raise NetlistError(f"{place}: the netlist has more than {MAX_LINES} lines with its files; leave parts out")
     text = "\n".join(lines) + "\n"
     where = [*places, places[-1]]
+    screen_lines(text, where)
     if subckt is not None:
         tops = [scope.header.name for scope in read_scopes(text, where).inner]
         if subckt.lower() not in tops:
             has = ", ".join(tops) or "none"
             raise SpecError(f"{referrer}: cell.subckt = {subckt!r}: {path} has at its top {has}; name one of them")
-    screen_netlist(text, where, subckt)
+    screen_names(text, where, subckt)
     return text if subckt is None else nest(text, subckt, str(path))
 
 
@@ -76,11 +80,13 @@ def _expand(path: Path, section: str, folder: Path, request: _Request) -> Iterat
         if strip_comment(raw) != line.text:
             raise line.error("is continued", f"write the {line.card} on one line")
         name, wanted = included_file(line)
-        yield from _expand(path.parent / name, wanted, folder, _Request(line.quoted, stack))
+        yield from _expand(path.parent / name, wanted, folder, _Request(line.quoted, request.count, stack))
 
 
 def _read(path: Path, folder: Path, request: _Request) -> str:
     asked = f"{request.asker}: " if request.stack else ""
+    if next(request.count) > MAX_FILES:
+        raise NetlistError(f"{asked}the netlist brings in more than {MAX_FILES} files; leave parts out")
     if not path.resolve().is_relative_to(folder.resolve()):
         raise NetlistError(f"{asked}{path} lies outside {folder}; a cell includes only files of its own folder")
     try:
@@ -88,7 +94,7 @@ def _read(path: Path, folder: Path, request: _Request) -> str:
             raise OSError("not a plain file")
         if path.stat().st_size > MAX_BYTES:
             raise OSError(f"larger than {MAX_BYTES} bytes")
-        return path.read_text(encoding="utf-8").replace("\r\n", "\n")
+        return path.read_bytes().decode("utf-8").replace("\r\n", "\n")  # read_text would make a lone \r a line end
     except (OSError, UnicodeDecodeError) as error:
         raise NetlistError(
             f"{asked}{path}: cannot be read ({error}); {request.asker} names it, it must be UTF-8 text"

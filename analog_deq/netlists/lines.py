@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from analog_deq.errors import NetlistError
 
+BLANKS = " \t\r"
+"""All that ngspice takes for a blank at the ends of a line."""
+
 RESERVED = frozenset({"time", "temper", "hertz", "pi", "e"})
 """Names that ngspice gives its own value in the expression of a source, whatever a parameter of that name holds."""
 
@@ -62,25 +65,25 @@ def logical_lines(text: str, source: str | Sequence[str] = "netlist") -> Iterato
     for here, raw in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         stripped = strip_comment(raw)
         if not stripped:
-            swallowed = raw.strip().startswith(";") or (swallowed and not raw.strip())
+            swallowed = raw.strip(BLANKS).startswith(";") or (swallowed and not raw.strip(BLANKS))
             continue
         place = f"{source}:{here}" if isinstance(source, str) else source[here - 1]
         if stripped.startswith("+"):
             if not number:
                 raise NetlistError(
-                    f"{place}: {raw.strip()!r} continues no line; remove the '+' or what stands before it"
+                    f"{place}: {raw.strip(BLANKS)!r} continues no line; remove the '+' or what stands before it"
                 )
             if swallowed:
                 raise NetlistError(
-                    f"{place}: {raw.strip()!r} continues the ';' comment before it to ngspice; "
+                    f"{place}: {raw.strip(BLANKS)!r} continues the ';' comment before it to ngspice; "
                     "start that comment with '*'"
                 )
-            raws.append(raw.strip())
+            raws.append(raw.strip(BLANKS))
             texts.append(stripped[1:].strip())
             continue
         if number:
             yield LogicalLine(number, " ".join(raws), " ".join(texts).rstrip(), where)
-        number, where, raws, texts, swallowed = here, place, [raw.strip()], [stripped], False
+        number, where, raws, texts, swallowed = here, place, [raw.strip(BLANKS)], [stripped], False
     if number:
         yield LogicalLine(number, " ".join(raws), " ".join(texts).rstrip(), where)
 
@@ -93,7 +96,7 @@ def strip_comment(raw: str) -> str:
     >>> strip_comment("  R1 a b 1k  $ load")
     'R1 a b 1k'
     """
-    line = raw.strip(" \t\r")
+    line = raw.strip(BLANKS)
     if line[:1] in {"*", "$", ";"}:
         return ""
     if not _COMMENT_SIGN.search(line):
@@ -105,7 +108,7 @@ def strip_comment(raw: str) -> str:
         elif character in "'\"":
             quote = character
         elif character == ";" or line.startswith("//", index) or (character == "$" and line[index - 1] in " \t,"):
-            return line[:index].strip(" \t\r")
+            return line[:index].strip(BLANKS)
     return line
 
 
@@ -125,8 +128,8 @@ def split_params(text: str) -> tuple[str, str]:
 def parse_assignments(text: str, line: LogicalLine) -> dict[str, str]:
     """Names in lower case and values as written of ``a=1 b = {2*a}``; ``line`` is quoted in errors.
 
-    Raises NetlistError for a name without a value, given twice or of :data:`RESERVED`, and for what ngspice cuts off without a word: text
-    after a blank in an unbraced or double-quoted expression, and what follows a comma.
+    Raises NetlistError for a name without a value, given twice or of :data:`RESERVED`, and for what ngspice cuts off
+    without a word: text after a blank in an unbraced or double-quoted expression, and what follows a comma.
     """
     values: dict[str, str] = {}
     text, position = text.rstrip(), 0

@@ -29,6 +29,8 @@ INCLUDE_CARDS = frozenset({".include", ".inc", ".lib"})
 MODEL_TYPES = frozenset(
     {"r", "c", "l", "d", "npn", "pnp", "njf", "pjf", "nmos", "pmos", "vdmos", "sw", "csw"},
 )
+MAX_COLUMNS = 4000
+"""ngspice cuts the first line of a file after 4999 characters and takes the rest for a line of its own."""
 _MENDS = {
     "control endc exec shell": "control language can run any command; remove it",
     "tran op ac dc noise tf pz sens disto pss four sp": "analyses are the deck's; remove it",
@@ -69,6 +71,12 @@ def screen_netlist(text: str, source: str | Sequence[str], subckt: str | None = 
 
     >>> screen_netlist(".subckt a p n\\nR1 p n 1k\\n.ends\\n", "a.cir")
     """
+    screen_lines(text, source)
+    screen_names(text, source, subckt)
+
+
+def screen_lines(text: str, source: str | Sequence[str]) -> None:
+    """None when each line of ``text`` is safe by itself: the first part of :func:`screen_netlist`."""
     for number, raw in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         _screen_raw(raw, f"{source}:{number}" if isinstance(source, str) else source[number - 1])
     lines = list(logical_lines(text, source))
@@ -77,6 +85,10 @@ def screen_netlist(text: str, source: str | Sequence[str], subckt: str | None = 
     for line in lines:
         _screen_line(line)
         screen_values(line, models)
+
+
+def screen_names(text: str, source: str | Sequence[str], subckt: str | None = None) -> None:
+    """None when the lines of ``text`` fit together: the second part of :func:`screen_netlist`."""
     root = read_scopes(text, source)
     for line in root.lines:
         if subckt is None or line.card not in GLOBAL_CARDS:
@@ -92,7 +104,9 @@ def screen_netlist(text: str, source: str | Sequence[str], subckt: str | None = 
 def _screen_raw(raw: str, where: str) -> None:
     """What is refused wherever it stands, comments included: ngspice's own reader comes before its comments."""
     line = raw.strip(" \t")  # ngspice knows no other blanks
-    quoted = repr(raw.strip()[:200])
+    quoted = repr(line[:200])
+    if len(raw) > MAX_COLUMNS:
+        raise NetlistError(f"{where}: {quoted} is longer than {MAX_COLUMNS} characters; continue it with '+'")
     if re.match(r"\*\s*#|\*\s*ng_script", line, re.IGNORECASE):
         raise NetlistError(f"{where}: {quoted} runs as a command in ngspice, it is no comment; remove it")
     if _CONTROL_CHARACTER.search(raw):
@@ -106,8 +120,17 @@ def _screen_raw(raw: str, where: str) -> None:
 
 
 def _screen_line(line: LogicalLine) -> None:
-    # Patterns look at the line as written, trailing comment included: a comment ngspice reads otherwise hides nothing.
     card = line.card
+    if card.startswith("."):
+        _screen_card(line, card)
+    elif card[0] not in ELEMENT_WORDS or card in _COMMANDS:
+        raise line.error(
+            f"is not an element a cell may hold ({card!r})",
+            "allowed are R C L K V I E G F H B D Q J M X S W T, each with a number or name after the letter",
+        )
+    elif len(line.text.replace("=", " = ").split()) < ELEMENT_WORDS[card[0]]:
+        raise line.error("is too short for its element", "give its nodes and a value")
+    # Patterns look at the line as written, trailing comment included: a comment ngspice reads otherwise hides nothing.
     if _RANDOM.search(line.raw):
         raise line.error(
             "draws random numbers", "pass mismatch in as a parameter; every draw is made outside, with its seed"
@@ -118,15 +141,6 @@ def _screen_line(line: LogicalLine) -> None:
         raise line.error("needs an XSPICE code model or an outside source", "write it with E, G or B and an expression")
     if re.search(r"[$#@]|//|;", line.text):
         raise line.error("holds '$', '//', ';', '@' or '#' outside a comment", "comment with '*'; keep to plain names")
-    if card.startswith("."):
-        _screen_card(line, card)
-    elif card[0] not in ELEMENT_WORDS or card in _COMMANDS:
-        raise line.error(
-            f"is not an element a cell may hold ({card!r})",
-            "allowed are R C L K V I E G F H B D Q J M X S W T, each with a number or name after the letter",
-        )
-    elif len(line.text.replace("=", " = ").split()) < ELEMENT_WORDS[card[0]]:
-        raise line.error("is too short for its element", "give its nodes and a value")
 
 
 def _screen_card(line: LogicalLine, card: str) -> None:
