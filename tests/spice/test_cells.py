@@ -242,6 +242,16 @@ def test_ota_corners_move_gm_as_the_root_of_mobility(bench: Bench) -> None:
     assert slopes["sf"] / slopes["fs"] == pytest.approx(math.sqrt(0.9 / 1.1), rel=0.01)
 
 
+@pytest.mark.parametrize(("shift", "node", "sign"), [("dvtn", "x1_ibias", 1.0), ("dvtp", "x1.x", -1.0)])
+def test_ota_thresholds_move_its_two_mirrors(bench: Bench, shift: str, node: str, sign: float) -> None:
+    circuit = ["Vp p 0 0", "Vn n 0 0", "Vo out 0 0"]
+    before, after = (
+        bench(load_cell("ota_5t"), OTA, circuit, [Op()], [f"v({node})"], {shift: volts})[0][f"v({node})"][0]
+        for volts in (0.0, 0.05)
+    )
+    assert after - before == pytest.approx(sign * 0.05, abs=5e-4)
+
+
 def test_ota_mismatch_parameters_are_input_offsets_and_a_tail_error(bench: Bench) -> None:
     volts, nominal, _ = ota_curve(bench)
     zero = np.interp(0.0, nominal, volts)
@@ -250,6 +260,10 @@ def test_ota_mismatch_parameters_are_input_offsets_and_a_tail_error(bench: Bench
     _, mirror_current, _ = ota_curve(bench, dvtm=2e-3)
     shift = -2e-3 * math.sqrt(50e-6 / 110e-6)  # gm of the mirror over gm of the pair, equal currents and sizes
     assert np.interp(0.0, mirror_current, volts) - zero == pytest.approx(shift, rel=0.03)
+    _, stronger, _ = ota_curve(bench, dvtm=2e-3, kp=1.44)
+    _, balanced, _ = ota_curve(bench, kp=1.44)
+    moved = np.interp(0.0, stronger, volts) - np.interp(0.0, balanced, volts)
+    assert moved == pytest.approx(1.2 * shift, rel=0.03)
     _, _, supply = ota_curve(bench, dib=0.1)
     assert supply == pytest.approx(40e-6 * 2.1, rel=0.01)
 
@@ -363,13 +377,15 @@ def test_limiter_slope_scale_and_noise(bench: Bench) -> None:
 INTEGRATOR = {"in": "s", "out": "out", "ref": "ref"}
 
 
-@pytest.mark.parametrize("params", [{}, {"r": 2e3, "c": 5e-12}])
+@pytest.mark.parametrize("params", [{}, {"r": 2e3, "c": 5e-12}, {"dr": -0.1, "dc": 0.2}])
 def test_integrator_decays_with_its_time_constant(bench: Bench, params: dict[str, float]) -> None:
     """Slow root of 1 + s b + s^2 R C / (2 pi GBW) with b = R C + (1 + R G) / (2 pi GBW).
 
     The DC value is -R I / (1 + (1 + R G) / A0). An opamp_macro beside it in the deck must not disturb the one inside.
     """
-    r, c, g, unity = params.get("r", 10e3), params.get("c", 20e-12), 1e-3, 2 * math.pi * 200e6
+    r = params.get("r", 10e3) * (1 + params.get("dr", 0.0))
+    c = params.get("c", 20e-12) * (1 + params.get("dc", 0.0))
+    g, unity = 1e-3, 2 * math.pi * 200e6
     b = r * c + (1 + r * g) / unity
     tau = b / 2 + math.sqrt(b * b / 4 - r * c / unity)
     circuit = ["Vr ref 0 0.05", f"Ii ref s PWL(0 0 1e-12 {0.1 / r!r})", f"Rg s ref {1 / g!r}", "Rl out 0 1e6"]

@@ -126,6 +126,14 @@ def test_conductance_stays_positive_in_every_corner_of_the_declared_ranges(read:
         assert (read.currents(cell, corners, volts) * volts > 0).all()
 
 
+@pytest.mark.parametrize(("name", "floor"), [("rram_hfox", 1e-7), ("rram_cmo", 1e-6), ("pcm", 1e-8)])
+def test_a_draw_below_the_floor_is_cut_off_there(read: Reader, name: str, floor: float) -> None:
+    cell = load_cell(name)
+    dg = cell.contract.params["dg"].min
+    g = -0.9 * dg  # a state that the worst draw would make negative
+    assert read.currents(cell, [{"g": g, "dg": dg}], 0.01)[0] / 0.01 == pytest.approx(floor, rel=5e-4)
+
+
 # --- programming spread ---------------------------------------------------------------------------------------------
 
 
@@ -204,9 +212,11 @@ def cmo_noise(g: float, t: float) -> float:
 
 @pytest.mark.parametrize(
     ("name", "g", "relative"),
-    [("pcm", 25e-6, pcm_noise), ("pcm", 2.5e-6, pcm_noise), ("pcm", 2.5e-7, pcm_noise), ("rram_cmo", 9e-5, cmo_noise),
-     ("rram_cmo", 1e-5, cmo_noise)],
-)  # fmt: skip
+    [
+        *(("pcm", g, pcm_noise) for g in (25e-6, 2.5e-6, 2.5e-7, 1e-7)),
+        *(("rram_cmo", g, cmo_noise) for g in (9e-5, 1e-5)),
+    ],
+)
 def test_read_noise_integrates_to_the_published_spread(
     read: Reader, name: str, g: float, relative: Callable[[float, float], float]
 ) -> None:
