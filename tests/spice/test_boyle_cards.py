@@ -143,6 +143,14 @@ def test_common_mode_and_supply_rejection(bench: Bench) -> None:
         np.testing.assert_allclose(20 * np.log10(np.abs(gain / supply)[decade]), p.psrr_db, atol=0.2)
 
 
+def test_noise_density_where_the_pair_and_its_base_currents_make_most_of_it(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    p = replace(SHIPPED, i_bias_a=0.5e-6, r_in_ohm=200e3, noise_v_per_rthz=3.3e-9)
+    plot = Bench(p, simulator, tmp_path).run("i out out", ["Vi i 0 0 AC 1"], Noise("v(out)", "Vi", 10, 1e3, 1e6))
+    np.testing.assert_allclose(plot["onoise_spectrum"], 3.3e-9, rtol=0.003)
+
+
 def test_noise_density(bench: Bench) -> None:
     top = bench.p.gbw_hz / 100
     plot = bench.run("i out out", ["Vi i 0 0 AC 1"], Noise("v(out)", "Vi", 10, top / 1e3, top))
