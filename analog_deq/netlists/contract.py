@@ -18,11 +18,12 @@ from analog_deq.netlists.contract_schema import CellContract as CellContract
 from analog_deq.netlists.devices import device_names
 from analog_deq.netlists.header import logical_lines, read_header
 from analog_deq.netlists.includes import read_netlist
-from analog_deq.netlists.model_library import resolve_library
+from analog_deq.netlists.model_library import library_root, resolve_library
 from analog_deq.netlists.models import prune_library
 from analog_deq.spec import read_toml, validate
 
-_FILE_NAME = re.compile(r"(?!deck\.)\w[\w-]*\.(cir|sp|spice|sub|net)\Z")
+FILE_NAME = re.compile(r"(?!deck\.)\w[\w-]*\.(cir|sp|spice|sub|net)\Z")
+"""Names that the netlist of a cell may have."""
 
 
 def read_contract(path: Path) -> Cell:
@@ -34,7 +35,7 @@ def read_contract(path: Path) -> Cell:
     """
     contract = validate(CellContract, read_toml(path), path)
     file_name = contract.cell.netlist
-    if _FILE_NAME.match(file_name) is None:
+    if FILE_NAME.match(file_name) is None:
         raise SpecError(f"{path}: cell.netlist = {file_name!r}: must be a .cir file beside the contract (not deck.cir)")
     netlist = read_netlist(path.parent / file_name, path.parent, path, contract.cell.subckt)
     header = read_header(netlist, source=str(path.parent / file_name))
@@ -42,9 +43,12 @@ def read_contract(path: Path) -> Cell:
     _refuse_supplies(netlist, contract, path.parent / file_name)
     digest = hashlib.sha256(path.read_bytes() + b"\0" + netlist.encode())
     if contract.models is not None:
-        library = resolve_library(contract.models.lib, path.parent)
+        library, root = (
+            resolve_library(contract.models.lib, path.parent),
+            library_root(contract.models.lib, path.parent),
+        )
         for name in sorted({corner.section or "" for corner in contract.corners.values()}):
-            digest.update(prune_library(library, name, device_names(netlist)).sha256.encode())
+            digest.update(prune_library(library, name, device_names(netlist), root=root).sha256.encode())
     return Cell(contract, netlist, header, digest.hexdigest(), str(path))
 
 

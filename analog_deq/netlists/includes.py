@@ -44,14 +44,7 @@ def read_netlist(path: Path, folder: Path, referrer: Path, subckt: str | None = 
     section that brings in itself; more than 1000 files, 100 000 lines, or 16 MiB in one file; and what
     :func:`screen_netlist` refuses. SpecError when the file has no such ``subckt`` at its top.
     """
-    places, lines = [], []
-    for place, raw in _expand(path, "", folder, _Request(f"cell.netlist of {referrer}", itertools.count(1))):
-        places.append(place)
-        lines.append(raw)
-        if len(lines) > MAX_LINES:
-            raise NetlistError(f"{place}: the netlist has more than {MAX_LINES} lines with its files; leave parts out")
-    text = "\n".join(lines) + "\n"
-    where = [*places, places[-1]]
+    text, where = written_in(path, folder, referrer)
     screen_lines(text, where)
     if subckt is not None:
         tops = [scope.header.name for scope in read_scopes(text, where).inner]
@@ -60,6 +53,17 @@ def read_netlist(path: Path, folder: Path, referrer: Path, subckt: str | None = 
             raise SpecError(f"{referrer}: cell.subckt = {subckt!r}: {path} has at its top {has}; name one of them")
     screen_names(text, where, subckt)
     return text if subckt is None else nest(text, subckt, str(path))
+
+
+def written_in(path: Path, folder: Path, referrer: Path) -> tuple[str, list[str]]:
+    """Text of ``path`` with its files written in, and the place (``file:line``) of each line of it; not screened."""
+    places, lines = [], []
+    for place, raw in _expand(path, "", folder, _Request(f"cell.netlist of {referrer}", itertools.count(1))):
+        places.append(place)
+        lines.append(raw)
+        if len(lines) > MAX_LINES:
+            raise NetlistError(f"{place}: the netlist has more than {MAX_LINES} lines with its files; leave parts out")
+    return "\n".join(lines) + "\n", [*places, places[-1]]
 
 
 def _expand(path: Path, section: str, folder: Path, request: _Request) -> Iterator[tuple[str, str]]:
