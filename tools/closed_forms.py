@@ -1,6 +1,6 @@
 """Writes docs/measurements.md: every measurement of a cell beside its closed form, measured in ngspice now.
 
-The rows come from tests/spice/closed_forms_*.py, where the tests hold each of them to its tolerance. ``make docs`` runs it.
+The rows come from tests/spice/closed_forms_*.py, where tests hold each of them to its tolerance. ``make docs`` runs it.
 """
 
 from __future__ import annotations

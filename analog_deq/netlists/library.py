@@ -8,7 +8,7 @@ from pathlib import Path
 from analog_deq.errors import SpecError
 from analog_deq.netlists.contract import Cell, read_contract
 from analog_deq.netlists.devices import Size, device_sizes
-from analog_deq.netlists.model_library import resolve_library
+from analog_deq.netlists.model_library import library_root, resolve_library
 from analog_deq.netlists.models import prune_library
 from analog_deq.resources import shipped
 
@@ -59,20 +59,21 @@ def cell_files(cells: Sequence[Cell]) -> tuple[tuple[str, str], ...]:
 
 def _model_files(cells: Sequence[Cell]) -> tuple[tuple[str, str], ...]:
     """One file per library section, holding what all the cells that use it need; before the cells in every deck."""
-    by_section: dict[tuple[Path, str], list[Cell]] = {}
+    by_section: dict[tuple[Path, Path | None, str], list[Cell]] = {}
     for cell in cells:
         if cell.contract.models is not None:
-            library = resolve_library(cell.contract.models.lib, Path(cell.source).parent)
-            by_section.setdefault((library, cell.section), []).append(cell)
+            named, folder = cell.contract.models.lib, Path(cell.source).parent
+            key = (resolve_library(named, folder), library_root(named, folder), cell.section)
+            by_section.setdefault(key, []).append(cell)
     files: dict[str, str] = {}
-    for (library, section), users in by_section.items():
+    for (library, root, section), users in by_section.items():
         sizes: dict[str, frozenset[Size] | None] = {}
         for cell in users:
             for name, used in device_sizes(cell.netlist).items():
                 before = sizes.get(name, frozenset())
                 sizes[name] = None if used is None or before is None else before | used
         overrides = {key: value for cell in users for key, value in cell.library_overrides.items()}
-        text = prune_library(library, section, sizes, sizes, overrides=overrides).text
+        text = prune_library(library, section, sizes, sizes, overrides=overrides, root=root).text
         name = f"models_{section or 'all'}.spice"
         if name in files:
             raise SpecError(f"{users[0].source}: a second model library with the section {section!r} in one deck")

@@ -77,6 +77,14 @@ def resolve_library(text: str, folder: Path) -> Path:
     raise SpecError(f"models.lib = {text!r}: no such file; {mend}")
 
 
+def library_root(text: str, folder: Path) -> Path | None:
+    """Folder that the files of ``models.lib = text`` may not leave: the contract's for a path beside it, else None.
+
+    What lies beside a contract came with it, from whoever wrote it; a package or a variable's folder is the user's own.
+    """
+    return None if text.startswith(("package:", "$")) else folder
+
+
 def _package_folders(package: str, text: str) -> list[Path]:
     if re.fullmatch(r"[A-Za-z_]\w*", package) is None:
         raise SpecError(f"models.lib = {text!r}: {package!r} is no package name; write package:NAME/path")
