@@ -366,7 +366,14 @@ def _integrator(found: Rows, table: Callable[..., pd.DataFrame]) -> None:
     add("integrating_capacitance", where, "C (1 + 1/A)", C_F / less, one(t, "integrating_capacitance"), 1e-4)
     add("leak_time", where, "R C", R_F * C_F, one(t, "leak_time"), 1e-4)
     unity = math.sqrt((R_F * less / 1e3) ** 2 - 1) / (2 * math.pi * R_F * C_F)
-    add("unity_gain", where, "sqrt((Z/1 kohm)^2 - 1)/(2 pi R C)", unity, one(t, "unity_gain", "source=1kohm"), 1e-4)
+    add(
+        "unity_frequency",
+        where,
+        "sqrt((Z/1 kohm)^2 - 1)/(2 pi R C)",
+        unity,
+        one(t, "unity_frequency", "source=1kohm"),
+        1e-4,
+    )
     add("time_constant", where, "R C", R_F * C_F, one(t, "time_constant"), 1e-4)
     add("tau_error", where, "0 for one pole", 0.0, one(t, "tau_error"), 1e-2)
     add("fit_rms", where, "0 for one pole", 0.0, one(t, "fit_rms"), 1e-2)

@@ -11,7 +11,8 @@ import pytest
 from closed_forms_blocks import ROLES, measure, one, rows, write_cell
 
 from analog_deq.characterise.blocks import die_normals
-from analog_deq.characterise.registry import measurements_of
+from analog_deq.characterise.measurement import Quantity
+from analog_deq.characterise.registry import MEASUREMENTS, measurements_of
 from analog_deq.netlists.library import list_cells, load_cell
 from analog_deq.spice.simulator import Simulator
 
@@ -19,6 +20,14 @@ pytestmark = pytest.mark.spice
 
 BLOCKS = sorted({role for role, _ in ROLES.values()})
 ONE_SIDED, RAILED = ("activation", "in out"), ("activation", "in out vdd vss")
+
+
+def test_an_id_is_one_quantity_whatever_measures_it() -> None:
+    known: dict[str, set[Quantity]] = {}
+    for measurement in MEASUREMENTS:
+        for q in measurement.quantities:
+            known.setdefault(q.id, set()).add(q)
+    assert not [(i, sorted(q.description for q in qs)) for i, qs in known.items() if len(qs) > 1]
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +177,7 @@ def test_a_transistor_level_integrator_is_measured_where_it_works(simulator: Sim
         assert 0.5 < one(found, "swing_high", corner=corner) < 0.9
         assert one(found, "time_constant", corner=corner) == pytest.approx(200e-9, rel=0.02)
         assert abs(one(found, "tau_error", corner=corner)) < 1.0
+        assert one(found, "integrating_capacitance", corner=corner) == pytest.approx(12.5e-12, rel=5e-3)
 
 
 def test_a_single_supply_activation_rests_at_mid_supply(simulator: Simulator, tmp_path: Path) -> None:

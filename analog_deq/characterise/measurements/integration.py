@@ -50,7 +50,7 @@ class Integration(AbstractCellMeasurement):
         Quantity("leak_conductance", "S", "high", "leak: reciprocal of the transresistance at DC"),
         Quantity("integrating_capacitance", "F", "magnitude", "reciprocal of the output's slope per ampere"),
         Quantity("leak_time", "s", "low", "time constant of the leak: integrating capacitance over leak"),
-        Quantity("unity_gain", "Hz", "low", "frequency of gain 1 from a voltage through a resistor"),
+        Quantity("unity_frequency", "Hz", "low", "frequency of gain 1 from a voltage through a resistor"),
         Quantity("time_constant", "s", "high", "time constant of the step response, single-pole fit"),
         Quantity("tau_error", "%", "magnitude", "time constant of the step over that of the -3 dB frequency, less 1"),
         Quantity("fit_rms", "%", "high", "rms distance of the step response from a single pole"),
@@ -134,9 +134,9 @@ def _leak(bench: CellBench, f: np.ndarray, z: np.ndarray) -> list[Value]:
     at = f"source={compact(reference, 'ohm')}"
     below = np.flatnonzero(size <= reference)
     if size[0] <= reference or below.size == 0:
-        return [*found, undefined("unity_gain", "the gain does not fall through 1", at)]
+        return [*found, undefined("unity_frequency", "the gain does not fall through 1", at)]
     log_hz = crossing(np.log(f), np.log(size), int(below[0]), math.log(reference))
-    return [*found, Value("unity_gain", math.exp(log_hz), at)]
+    return [*found, Value("unity_frequency", math.exp(log_hz), at)]
 
 
 def _window_s(bench: CellBench) -> float:

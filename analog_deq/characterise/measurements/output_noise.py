@@ -41,18 +41,12 @@ class OutputNoise(AbstractCellMeasurement):
     def values(self, bench: CellBench, copy: Copy, plots: Sequence[Plot]) -> list[Value]:
         return [
             value
-            for plot, (_, at) in zip(self._own(bench, copy, plots), path.variants(bench), strict=True)
+            for plot, (_, at) in zip(plots, path.variants(bench), strict=True)
             for value in noise_values(bench, plot.sweep, np.real(plot["onoise_spectrum"]), at)
         ]
 
     def curves(self, bench: CellBench, copy: Copy, plots: Sequence[Plot]) -> list[Curve]:
         return [
             Curve("output_noise_density", plot.sweep, np.real(plot["onoise_spectrum"]), at)
-            for plot, (_, at) in zip(self._own(bench, copy, plots), path.variants(bench), strict=True)
+            for plot, (_, at) in zip(plots, path.variants(bench), strict=True)
         ]
-
-    @staticmethod
-    def _own(bench: CellBench, copy: Copy, plots: Sequence[Plot]) -> Sequence[Plot]:
-        each = len(path.variants(bench))
-        k = bench.copies.index(copy) * each
-        return plots[k : k + each]
