@@ -18,6 +18,10 @@ def split_axis(values: pd.Series) -> tuple[list[float], list[float]]:
     return axis[0::2], axis[1::2]
 
 
+OWN_FEEDBACK = 0.25
+"""Largest relative difference between an integrator's own transresistance and the design's, which scales the sweeps."""
+
+
 def fit_integrator(
     transfer: pd.DataFrame, r_feedback_ohm: float, v_unit_v: float, tolerance: float, *, own_feedback: bool = False
 ) -> Form:
@@ -46,6 +50,11 @@ def fit_integrator(
         if conductance <= 0:
             raise FitError(f"integrator: its transresistance is {1 / conductance:.3g} ohm; in and out look swapped")
         own_ohm, i0 = float(1 / conductance), float(i0)
+        if abs(own_ohm / r_feedback_ohm - 1) > OWN_FEEDBACK:
+            raise FitError(
+                f"integrator: its transresistance is {own_ohm:.4g} ohm, but neuron.r_feedback_ohm, by which its sweeps "
+                f"are scaled, is {r_feedback_ohm:.4g} ohm; write the former into the design"
+            )
         values |= {"r_feedback_ohm": own_ohm, "i0_a": i0}
         more = least_squares_covariance(across, across @ [conductance, i0] - into)
         scale = np.diag([own_ohm**2, 1.0])  # dR = -R^2 d(1/R)
