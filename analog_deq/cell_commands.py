@@ -69,9 +69,9 @@ def init_cell(ctx: click.Context, netlist: Path, role: str | None, subckt: str |
 
 @click.command()
 @_cell_argument
-@options(runs_option)
+@options()
 @click.pass_context
-def check(ctx: click.Context, cell: str, runs: Path) -> None:
+def check(ctx: click.Context, cell: str) -> None:
     """Check a cell: contract, netlist, and whether ngspice can instantiate it at every process corner.
 
     CELL is the path of a cell.toml or the name of a shipped cell. Exit code 2, with file, line, cause and the likely
@@ -86,7 +86,7 @@ def check(ctx: click.Context, cell: str, runs: Path) -> None:
     from analog_deq.netlists.library import load_cell
     from analog_deq.spice.simulator import find_simulator
 
-    found = check_cell(load_cell(cell), simulator=find_simulator(), folder=runs / "check")
+    found = check_cell(load_cell(cell), simulator=find_simulator())
     record = {
         "cell": found.cell.name, "role": found.cell.role, "pins": found.cell.contract.pins,
         "parameters": sorted(found.cell.contract.params), "corners": list(found.corners), "seconds": found.seconds,

@@ -7,6 +7,8 @@ will show as "not modelled".
 from __future__ import annotations
 
 import re
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,11 +16,14 @@ from typing import Literal
 import numpy as np
 
 from analog_deq.characterise.corners import Corner, full_grid, typical_corner
+from analog_deq.characterise.explain import INSTANCE, explain_failure, written_scopes
 from analog_deq.characterise.measurement import SPICE_OPTIONS, CellBench, Copy
 from analog_deq.errors import NetlistError, SimulationError
+from analog_deq.netlists.calls import callee
 from analog_deq.netlists.cell import Cell
 from analog_deq.netlists.deck import build_deck, number
-from analog_deq.netlists.header import LogicalLine, logical_lines
+from analog_deq.netlists.devices import leading_words
+from analog_deq.netlists.header import LogicalLine, Scope
 from analog_deq.netlists.library import cell_arguments, cell_files, include_lines
 from analog_deq.records import Deck, Noise, Op
 from analog_deq.spice.runner import run_deck
@@ -26,40 +31,11 @@ from analog_deq.spice.simulator import Simulator
 
 PROBE_OHM = 1e6
 PROBE_TIMEOUT_S = 60.0
+PROBE_BOUND = 1e12
+"""Volts or amperes that no working cell has inside: ngspice clamps a division by zero to 1e32, an overflow to 1e99."""
 
-_NOISY = re.compile(r"^[dqmj]|^x", re.IGNORECASE)
-_MENDS: tuple[tuple[re.Pattern[str], str, str], ...] = (
-    (
-        re.compile(r"(?:undefined parameter|unknown parameter|undefined identifier)\W*\[?'?(\w+)", re.IGNORECASE),
-        "the parameter {0!r} is used and nowhere defined",
-        "add it to the .subckt line with a default, or mend the spelling",
-    ),
-    (
-        re.compile(r"(?:can't find model|unable to find definition of model|no such model)\W*([\w.]+)", re.IGNORECASE),
-        "the device model {0!r} is not defined",
-        "add its .model line, or [models] with the library that holds it",
-    ),
-    (
-        re.compile(r"unknown subckt:?\s*(.*)", re.IGNORECASE),
-        "a subcircuit is instantiated that does not exist: {0}",
-        "define it in this file, or name the library under [models]",
-    ),
-    (
-        re.compile(r"singular matrix:?\s*check nodes?\s+(\S+)", re.IGNORECASE),
-        "node {0!r} has no DC path: it floats, or a loop of sources holds it",
-        "give the node a resistive path, or remove the loop",
-    ),
-    (
-        re.compile(r"(too few|too many|incorrect number of) (?:parameters|nodes|arguments)[^\n]*", re.IGNORECASE),
-        "an instance line has {0} nodes",
-        "count the pins of the subcircuit it names",
-    ),
-    (
-        re.compile(r"(no convergence|timestep too small|stepping failed)", re.IGNORECASE),
-        "ngspice finds no operating point ({0})",
-        "check the bias, the supply range in [conditions], and expressions that divide or take roots",
-    ),
-)  # fmt: skip
+_NODE_COUNT = {"e": 4, "g": 4, "m": 4, "s": 4, "t": 4, "q": 3, "j": 3}
+_PROBED = re.compile(r"\bv\(([^()]*)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +58,22 @@ class CheckedCell:
     seconds: float
 
 
-def check_cell(cell: Cell, *, simulator: Simulator, folder: Path) -> CheckedCell:
-    """Findings of a cell whose contract was read without an error.
+def check_cell(cell: Cell, *, simulator: Simulator) -> CheckedCell:
+    """Findings of a cell whose contract was read without an error; nothing is written.
 
     Raises NetlistError, with file, line, cause and mend, when ngspice cannot instantiate it at one of its process
     corners at typical temperature and supply.
     """
-    corners = [typical_corner(cell), *(c for c in full_grid(cell) if _only_process(c, cell))]
+    with tempfile.TemporaryDirectory() as folder:
+        return _checked(cell, simulator, Path(folder))
+
+
+def _checked(cell: Cell, simulator: Simulator, folder: Path) -> CheckedCell:
+    corners = tuple(dict.fromkeys([typical_corner(cell), *(c for c in full_grid(cell) if _only_process(c, cell))]))
     findings = lint(cell)
     seconds = 0.0
     currents: list[float] = []
-    for corner in dict.fromkeys(corners):
+    for corner in corners:
         deck = probe_deck(cell, corner)
         try:
             run = run_deck(deck, simulator=simulator, folder=folder, timeout_s=PROBE_TIMEOUT_S)
@@ -110,7 +91,7 @@ def check_cell(cell: Cell, *, simulator: Simulator, folder: Path) -> CheckedCell
             Finding("warning", cell.source, "the cell draws no supply current: its power will be 'not modelled'")
         )
     findings += _noise_findings(cell, simulator, folder)
-    return CheckedCell(cell, tuple(findings), tuple(c.name for c in dict.fromkeys(corners)), seconds)
+    return CheckedCell(cell, tuple(findings), tuple(c.name for c in corners), seconds)
 
 
 def _only_process(corner: Corner, cell: Cell) -> bool:
@@ -124,40 +105,32 @@ def probe_deck(cell: Cell, corner: Corner, *, noise: bool = False) -> Deck:
     With ``noise``: the noise at its output pin, at one frequency, instead of the operating point.
     """
     bound = cell.at(corner.process)
-    bench = CellBench(bound, corner, (Copy("0"),))
+    bench = CellBench(bound, corner, (Copy(INSTANCE[1:]),))
     middle = number(bench.condition("in_cm", corner.middle_v))
     pins = [p for p in bound.contract.pins if p not in {"vdd", "vss"}]
     lines = [*include_lines([bound]), *bench.supplies(bench.copies[0]), f"Vmid mid 0 dc {middle} ac 1"]
     lines += [f"R{p} {p} mid {number(PROBE_OHM)} noisy=0" for p in pins]
     lines.append(bench.instance(bench.copies[0], {p: p for p in pins}))
     output = next(p for p in ("out", "out_p", "col") if p in pins)
-    rails = [f"i(v{r}0)" for r in ("dd", "ss")] if bench.has_supply else []
     return build_deck(
         f"probe of {cell.name} at {corner.name}",
         lines,
         [Noise(f"v({output})", "Vmid", 1, 1e3, 1e4)] if noise else [Op()],
-        save=[] if noise else [*(f"v({p})" for p in pins), *rails],
+        save=[] if noise else ["all"],  # an expression inside that overflows shows nowhere else
         options=SPICE_OPTIONS,
         files=cell_files([bound]),
         temperature_celsius=corner.temperature_celsius,
-        bound=1e6,
+        bound=PROBE_BOUND,
         arguments=cell_arguments([bound]),
     )
 
 
 def lint(cell: Cell) -> list[Finding]:
     """What can be seen without simulating: unused parameters, nodes with one connection, what is not modelled."""
+    root = written_scopes(cell)
+    top = next(scope for scope in root.inner if scope.header.name == cell.header.name)
     contract, where = cell.contract, cell.source
-    lines = list(logical_lines(cell.netlist, where))
-    body = " ".join(line.text.lower() for line in lines if not line.text.lower().startswith(".subckt"))
-    header = f"{contract.cell.netlist}:{cell.header.line}"
-    findings = [
-        Finding(
-            "warning", header, f"parameter {name!r} of .subckt {cell.header.name} is never used", "use or remove it"
-        )
-        for name in cell.header.params
-        if not re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", body)
-    ]
+    findings = [*_unused(top), *(finding for scope in root.walk() for finding in _loose_nodes(scope))]
     if contract.mismatch.mode == "none":
         findings.append(Finding("warning", f"{where}: mismatch.mode", 'mismatch is "not modelled": dies are all alike'))
     if not contract.noise.native and contract.noise.extra is None:
@@ -166,27 +139,45 @@ def lint(cell: Cell) -> list[Finding]:
         findings.append(
             Finding("warning", f"{where}: conditions", "no temperature range: only 27 C is characterised", "add temp")
         )
-    if "vdd" in contract.pins and "vdd" not in contract.conditions:
-        findings.append(
-            Finding("warning", f"{where}: conditions", "a supply pin, and no supply: rails stay at 0 V", "add vdd")
-        )
     if not contract.corners:
         findings.append(Finding("note", f"{where}: corners", "no process corners: the grid is temperature x supply"))
-    if contract.noise.native and not any(_may_be_noisy(line) for line in lines):
-        findings.append(
-            Finding(
-                "warning", f"{where}: noise.native", "no element of the netlist is noisy; behavioural sources are not",
-                "set native = false, or give the cell a resistor that carries it",
-            )
-        )  # fmt: skip
     return findings
 
 
-def _may_be_noisy(line: LogicalLine) -> bool:
-    text = line.text.lower()
-    if text.startswith("r"):
-        return "noisy=0" not in text.replace(" ", "")
-    return bool(_NOISY.match(text))
+def _unused(scope: Scope) -> Iterator[Finding]:
+    assert scope.opening is not None, "a cell has a header"
+    body = " ".join(line.text.lower() for inner in scope.walk() for line in inner.lines)
+    for name in scope.header.params:
+        if not re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", body):
+            text = f"parameter {name!r} of .subckt {scope.header.name} is never used"
+            yield Finding("warning", scope.opening.where, text, "use or remove it")
+
+
+def _loose_nodes(scope: Scope) -> Iterator[Finding]:
+    """Pins that nothing connects to, and nodes that one element connects to once: most often a misspelt name."""
+    uses: dict[str, list[LogicalLine]] = {}
+    for line in scope.lines:
+        for node in _nodes(line):
+            uses.setdefault(node, []).append(line)
+    for pin in scope.header.pins:
+        if pin not in uses and scope.opening is not None:
+            text = f"pin {pin!r} of .subckt {scope.header.name} is connected to nothing"
+            yield Finding("warning", scope.opening.where, text, "mend the spelling where it is used")
+    for node, lines in uses.items():
+        if len(lines) == 1 and node not in {*scope.header.pins, "0", "gnd"}:
+            yield Finding(
+                "warning", lines[0].quoted, f"nothing else connects to node {node!r}", "mend the spelling, or remove it"
+            )
+
+
+def _nodes(line: LogicalLine) -> list[str]:
+    """Nodes of an element line, those its expressions read included; none of a card."""
+    if line.card[0] in ".k":
+        return []
+    if line.card[0] == "x":
+        return callee(line)[0]
+    read = [node.strip() for pair in _PROBED.findall(line.text.lower()) for node in pair.split(",")]
+    return leading_words(line.text.lower().replace("(", " ("))[1 : 1 + _NODE_COUNT.get(line.card[0], 2)] + read
 
 
 def _noise_findings(cell: Cell, simulator: Simulator, folder: Path) -> list[Finding]:
@@ -202,34 +193,6 @@ def _noise_findings(cell: Cell, simulator: Simulator, folder: Path) -> list[Find
     return [
         Finding(
             "warning", f"{cell.source}: noise.native", "the noise at its output is exactly zero: it is 'not modelled'",
-            "set native = false",
+            "set native = false, or give the cell a resistor that carries it (behavioural sources are noiseless)",
         )
     ]  # fmt: skip
-
-
-def explain_failure(cell: Cell, corner: Corner, error: SimulationError) -> str:
-    """Message of a cell that ngspice cannot instantiate: file and line, cause, ngspice's own words, likely mend."""
-    said = error.log_tail or error.reason
-    netlist = Path(cell.source).with_name(cell.contract.cell.netlist)
-    for pattern, cause, mend in _MENDS:
-        match = pattern.search(f"{error.reason}\n{said}")
-        if match is not None:
-            word = match[1].strip() if match.groups() else ""
-            place = _place(cell, word, netlist)
-            return f"{place}: {cause.format(word)}; {mend}. ngspice at {corner.name}: {error.reason}"
-    return (
-        f"{netlist}: ngspice cannot instantiate {cell.name} at {corner.name}: {error.reason}; "
-        f"its last words:\n{error.log_tail}"
-    )
-
-
-def _place(cell: Cell, word: str, netlist: Path) -> str:
-    """``file:line: 'text'`` of the first line of the cell's own file that uses ``word``; the file when none does.
-
-    ngspice names things with their hierarchy (``x1.node``); the innermost name that occurs is taken.
-    """
-    for name in reversed([part for part in re.split(r"[\s.#]+", word.lower()) if part]):
-        for line in logical_lines(netlist.read_text(encoding="utf-8"), str(netlist)):
-            if re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", line.text.lower()):
-                return f"{netlist}:{line.number}: {line.raw!r}"
-    return str(netlist)

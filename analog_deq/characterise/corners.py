@@ -101,6 +101,12 @@ def _supplies(cell: Cell) -> list[tuple[float, float]]:
     """(vdd, vss) at the typical, the smallest and the largest total supply."""
     conditions = cell.contract.conditions
     if "vdd" not in conditions:
+        rails = [rail for rail in ("vdd", "vss") if rail in cell.contract.pins]
+        if rails:
+            raise SpecError(
+                f"{cell.source}: conditions.vdd: missing; the cell has the pin {rails[0]!r}, so add its supply, as in "
+                'vdd = { min = 1.62, typ = 1.8, max = 1.98, unit = "V" } (vss is 0 V unless given)'
+            )
         return [(0.0, 0.0)]
     vdd, vss = conditions["vdd"], conditions.get("vss", Condition(typ=0.0, unit="V"))
     pairs = [(vdd.typ, vss.typ)]

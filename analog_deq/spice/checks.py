@@ -30,7 +30,7 @@ _CONVERGENCE = re.compile(
 _TROUBLE = re.compile(
     r"error|fatal|abort|out of range|can't find model|not a valid|ignored|resistance to ?o? low|is too small, set|"
     r"undefined|unknown|unable|unimplemented|not available|zero length|no \.measure possible|not supported|"
-    r"can't allocate|too many args|failed|interrupted",
+    r"can't allocate|too many args|failed|interrupted|illegal",
     re.IGNORECASE,
 )
 _STEPPING = re.compile(r"(gmin|source) stepping\s*(failed|completed)?", re.IGNORECASE)
@@ -86,9 +86,9 @@ def check_log(text: str, *, folder: Path | None = None) -> LogFlags:
     """
     stepping = False
     unresolved = trouble = ""
-    for raw_line in text.splitlines():
-        line = raw_line.strip()
-        if not line or _BENIGN.search(line) or _NODE_TABLE.match(line):
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if _BENIGN.search(line) or _NODE_TABLE.match(line):
             continue
         if _CONVERGENCE.search(line):
             raise ConvergenceError(f"no converged solution: {line}", folder=folder, log_tail=log_tail(text))
@@ -96,7 +96,7 @@ def check_log(text: str, *, folder: Path | None = None) -> LogFlags:
             stepping = True
             unresolved = "" if (step[2] or "").lower() == "completed" else line
         elif not trouble and _TROUBLE.search(line):
-            trouble = line
+            trouble = f"{line} {following}" if line.endswith(":") else line  # the cause stands below
     if unresolved:
         raise ConvergenceError(f"no converged solution: {unresolved}", folder=folder, log_tail=log_tail(text))
     if trouble:
