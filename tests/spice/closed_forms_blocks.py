@@ -176,7 +176,7 @@ class Rows(list[dict[str, Any]]):
             for edge in ("rise", "fall"):
                 at = f"step={step} {edge} {more}".strip()
                 where = f"{circuit}, {step} {edge}"
-                self.add("delay", where, "tau ln 2", tau * math.log(2), one(table, "delay", at), 1e-3)
+                self.add("delay", where, "tau ln 2", tau * math.log(2), one(table, "delay", at), 2e-3)
                 for name, tolerance in TOLERANCES:
                     self.add(
                         name, where, "-tau ln(tolerance)", -tau * math.log(tolerance), one(table, name, at), 2e-3

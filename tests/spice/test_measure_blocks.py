@@ -222,3 +222,9 @@ def test_shipped_cells_are_measured_at_every_kind_of_corner(simulator: Simulator
     measured = {q.id for m in measurements_of(cell.role) for q in m.quantities}
     for corner in found["corner"].unique():
         assert set(found.loc[found["corner"] == corner, "quantity"]) == measured
+
+
+def test_steps_converge_at_every_corner_of_a_transistor_cell(simulator: Simulator, tmp_path: Path) -> None:
+    found = measure(load_cell("diffpair"), simulator, tmp_path, ["step_response"], corners="full")
+    assert found["corner"].nunique() == 45
+    assert set(found["status"]) == {"ok"}

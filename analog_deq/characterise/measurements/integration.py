@@ -57,7 +57,7 @@ class Integration(AbstractCellMeasurement):
     )
 
     def testbench(self, bench: CellBench) -> Testbench:
-        lines, save = path.drive_lines(bench, f"{step_wave(_window_s(bench))} ac 1"), []
+        lines, save = path.drive_lines(bench, f"{step_wave(bench)} ac 1"), []
         for copy in bench.copies:
             lines += [*path.path_lines(bench, copy, unit=True), *path.servo_lines(bench, copy)]
             save += [*path.output_vectors(bench, copy), path.input_vector(copy)]
@@ -77,7 +77,7 @@ class Integration(AbstractCellMeasurement):
         return [*_leak(bench, f, z), *self._step(bench, copy, plots, f, z)]
 
     def _step(self, bench: CellBench, copy: Copy, plots: Sequence[Plot], f: np.ndarray, z: np.ndarray) -> list[Value]:
-        t, y = after_edge(bench, _window_s(bench), plots[2], path.output(bench, copy, plots[2]))
+        t, y = after_edge(bench, plots[2], path.output(bench, copy, plots[2]))
         final = float(path.output(bench, copy, plots[1])[0])
         if final == y[0]:
             return [undefined(q.id, "the output does not move") for q in self.quantities[4:]]

@@ -37,8 +37,8 @@ TIME_CONSTANTS = 16.0
 POINTS = 1000
 MOST_POINTS = 4000
 """A stretched window gets more points up to this: the fast end of what is measured keeps its resolution."""
-EDGE_SHARE = 1e-4
-"""Rise time of the edge, and the time before it, in windows."""
+EDGE = 5e-3
+"""Rise time of the edge, and the time before it, in time constants. Sharper ones cost convergence, not accuracy."""
 STILL = 1e-6
 """Output change over the input step below which the output does not move."""
 OPTIONS = {"reltol": 1e-7}
@@ -60,7 +60,7 @@ class PathStep(AbstractCellMeasurement):
 
     def testbench(self, bench: CellBench) -> Testbench:
         current = bench.cell.role in path.CURRENT_INPUTS
-        lines, save = path.drive_lines(bench, step_wave(window_s(bench))), []
+        lines, save = path.drive_lines(bench, step_wave(bench)), []
         for copy in bench.copies:
             lines += path.servo_lines(bench, copy)
             for name, _ in path.variants(bench):
@@ -96,22 +96,27 @@ def window_s(bench: CellBench, time_constants: float = TIME_CONSTANTS) -> float:
     return time_constants * bench.stretch / (2 * math.pi * min(bench.bandwidth_hz, 1e12))
 
 
-def step_wave(window: float) -> str:
-    """Source waveform that steps from 0 to 1; the middle of the edge is at ``1.5 EDGE_SHARE window``."""
-    edge = EDGE_SHARE * window
+def edge_s(bench: CellBench) -> float:
+    """Rise time of the step, and the time before it; no longer window makes it longer."""
+    return EDGE / (2 * math.pi * min(bench.bandwidth_hz, 1e12))
+
+
+def step_wave(bench: CellBench) -> str:
+    """Source waveform that steps from 0 to 1."""
+    edge = edge_s(bench)
     return f"dc 0 PWL(0 0 {number(edge)} 0 {number(2 * edge)} 1)"
 
 
 def step_tran(bench: CellBench, window: float) -> Tran:
     """Transient of a step and the window after it."""
     longest = window / min(POINTS * bench.stretch, MOST_POINTS)
-    return Tran(longest, window * (1 + 2 * EDGE_SHARE), longest)
+    return Tran(longest, window + 2 * edge_s(bench), longest)
 
 
-def after_edge(bench: CellBench, window: float, plot: Plot, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Time since the middle of the edge, and ``y``, from the beginning of the edge on."""
-    t = plot.sweep - 1.5 * EDGE_SHARE * window
-    keep = t >= -EDGE_SHARE * window
+def after_edge(bench: CellBench, plot: Plot, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Time since the middle of the edge, and ``y``, from just before the edge on."""
+    t = plot.sweep - 1.5 * edge_s(bench)
+    keep = t >= -edge_s(bench)
     return t[keep], y[keep]
 
 
@@ -123,9 +128,7 @@ def _responses(
         for k, x in enumerate(steps_v(bench)):
             text = f"step={compact(abs(x), 'V')} {'rise' if x > 0 else 'fall'} {source}".strip()
             final = float(path.output(bench, copy, plots[2 * k], name)[0])
-            t, y = after_edge(
-                bench, window_s(bench), plots[2 * k + 1], path.output(bench, copy, plots[2 * k + 1], name)
-            )
+            t, y = after_edge(bench, plots[2 * k + 1], path.output(bench, copy, plots[2 * k + 1], name))
             yield text, x, t, y, final
 
 
