@@ -17,6 +17,9 @@ from analog_deq.calibration.measurement import AbstractMeasurement, Bench
 from analog_deq.calibration.mismatch import ConductanceMismatch, Die, NeuronMismatch
 from analog_deq.calibration.noise import NoiseDensity
 from analog_deq.calibration.settling import Settling
+from analog_deq.calibration.supply import SupplyCurrent
+from analog_deq.calibration.synapse import SynapseCurve
+from analog_deq.calibration.synapse_noise import SynapseNoise
 from analog_deq.calibration.transfer import Transfer
 from analog_deq.netlists.neuron import load_cells
 from analog_deq.resources import shipped
@@ -115,6 +118,69 @@ def test_conductance_spread_is_the_contracts(simulator, tmp_path):
     assert within_chi_square(relative, 0.02)
     injected = np.concatenate([die.errors["dg"] for die in ConductanceMismatch().samples(what)])
     assert relative == pytest.approx(injected, abs=1e-6)
+
+
+def test_a_spread_that_follows_the_state_is_the_contracts(simulator, tmp_path):
+    """HfOx: 0.7 to 2.3 uS, an absolute error of each cell, cut off at 0.1 uS, where the device ends."""
+    levels = [1e-6, 10e-6, 20e-6, 40e-6]
+    d = design(crossbar={"g_max_siemens": 40e-6})
+    changes = {"mismatch": {"dies": 200, "conductances_siemens": levels}}
+    what = Bench(d, plan(**changes), load_cells(Cells(synapse="rram_hfox")))
+    rows = campaign(simulator, tmp_path, what, ConductanceMismatch()).tables["conductance"]
+    chord = 4.3 * np.sinh(0.1 / 0.43)  # i = g v0 sinh(v/v0), read at 0.1 V
+    injected = np.array([die.errors["dg"] for die in ConductanceMismatch().samples(what)])
+    targets, measured = rows["target"].to_numpy(), rows["measured"].to_numpy()
+    assert measured == pytest.approx((targets + injected.ravel()) * chord, rel=1e-5)
+    for k, g in enumerate(levels):
+        share = g / 40e-6
+        sigma = 1e-6 * (0.348 + 16.030 * share - 43.853 * share**2 + 45.393 * share**3 - 16.815 * share**4)
+        assert within_chi_square(injected[:, k], sigma), g
+        assert not within_chi_square(injected[:, k], 1.4 * sigma), g
+    assert (injected[:, 0] + 1e-6).min() == pytest.approx(1e-7)
+    assert (injected[:, 0] <= -0.9e-6 * (1 - 1e-9)).sum() > 5  # a tenth of them at 1 uS
+
+
+# --- single cells -----------------------------------------------------------------------------------------------------
+
+
+def test_the_read_law_of_a_synapse_is_swept_to_full_scale(simulator, tmp_path):
+    d = design(crossbar={"g_max_siemens": 40e-6})
+    what = Bench(d, plan(), load_cells(Cells(synapse="rram_hfox")))
+    rows = campaign(simulator, tmp_path, what, SynapseCurve()).tables["synapse"]
+    assert (rows["g"].min(), rows["g"].max(), rows["g"].nunique()) == (1e-6, pytest.approx(40e-6), 33)
+    assert (rows["v"].min(), rows["v"].max()) == pytest.approx((-0.2, 0.2))
+    assert rows["current"].to_numpy() == pytest.approx(
+        rows["g"] * 0.43 * np.sinh(rows["v"] / 0.43), rel=1e-5, abs=1e-15
+    )
+    plain = campaign(simulator, tmp_path / "r", bench(), SynapseCurve()).tables["synapse"]
+    assert plain["current"].to_numpy() == pytest.approx(plain["g"] * plain["v"], rel=1e-9, abs=1e-18)
+
+
+def test_the_noise_of_a_synapse_is_johnson_noise_or_more(simulator, tmp_path):
+    plain = campaign(simulator, tmp_path, bench(), SynapseNoise()).tables["synapse_noise"]
+    thermal = np.sqrt(4 * 1.380649e-23 * 300.15 * plain["g"])
+    assert plain["density"].to_numpy() == pytest.approx(thermal, rel=1e-5)
+    d = design(crossbar={"g_max_siemens": 25e-6})
+    what = Bench(d, plan(), load_cells(Cells(synapse="pcm")))
+    rows = campaign(simulator, tmp_path / "pcm", what, SynapseNoise()).tables["synapse_noise"]
+    top = rows[(rows["g"] == rows["g"].max()) & (rows["frequency"] < 1.01e3)]
+    excess = (0.0088 * 25e-6 * 0.1) ** 2 / top["frequency"]  # q^2 i^2 / f at full scale, read at 0.1 V
+    expected = np.sqrt(4 * 1.380649e-23 * 300.15 * 25e-6 + excess)
+    assert top["density"].to_numpy() == pytest.approx(expected, rel=0.01)
+
+
+def test_each_cell_is_seen_to_draw_its_own_current_or_none(simulator, tmp_path):
+    what = bench({"activation": "diode_limiter"})
+    rows = campaign(simulator, tmp_path, what, SupplyCurrent()).tables["supply"]
+    assert list(rows["slot"].unique()) == ["opamp", "activation", "driver"]
+    largest = rows.groupby("slot")[["i_vdd", "i_vss"]].max()
+    assert largest.loc["activation"].tolist() == [0.0, 0.0]
+    still = rows[rows["drive"].abs() < 1e-12].set_index("slot")
+    assert still.loc["opamp", "i_vdd"] == pytest.approx(200e-6, rel=1e-3)
+    assert still.loc["driver", "i_vss"] == pytest.approx(100e-6, rel=1e-3)
+    pair = campaign(simulator, tmp_path / "pair", bench(), SupplyCurrent()).tables["supply"]
+    tail = pair[pair["slot"] == "activation"]
+    assert tail["i_vdd"].to_numpy() == pytest.approx(40e-6, rel=1e-3)
 
 
 # --- a sample that fails --------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from analog_deq.proxy.activation import TableActivation
 from analog_deq.proxy.approximate import TiedMap
 from analog_deq.proxy.array import effective_map
 from analog_deq.proxy.mapping import ConductanceMapping
-from analog_deq.records import Op
+from analog_deq.records import Op, Progress
 from analog_deq.reduction import mesh, reduce_array
 from analog_deq.spec import Cells, DesignSpec
 from analog_deq.spice.runner import run_deck
@@ -36,7 +36,9 @@ from analog_deq.spice.simulator import Simulator
 from analog_deq.tables import COLUMNS, SCHEMA, CalibrationTable
 from analog_deq.train.deployed import DeployedNetwork
 from analog_deq.train.network import Network
+from analog_deq.verify.dies import draw_die, needs_reading, read_dies
 from analog_deq.verify.lower import LoweredNetwork, MeasuredStates
+from analog_deq.verify.sweeps import Bed
 
 pytestmark = pytest.mark.spice
 
@@ -239,3 +241,57 @@ def test_the_implicit_gradient_is_that_of_the_circuit(simulator, tmp_path, calib
         )
         assert np.linalg.norm(implicit - measured) < 0.01 * np.linalg.norm(measured)
         assert abs(measured[j]) > 1e3  # units of z per siemens: 1 uS of bias moves its own state by more than 1e-3
+
+
+# --- dies whose conductances only ngspice knows -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def pcm(simulator: Simulator) -> LoweredNetwork:
+    """A nominal network of PCM cells."""
+    crossbar = {"g_min_siemens": 0.5e-6, "g_max_siemens": 25e-6}
+    neuron = {"r_feedback_ohm": 40e3, "c_feedback_f": 5e-12}
+    d = design(STATES, INPUTS, crossbar=crossbar, neuron=neuron)
+    return LoweredNetwork(d, load_cells(Cells(synapse="pcm")), *programmed(d), simulator.klu, 10.0)
+
+
+def test_a_read_die_is_the_same_network_flat_and_reduced(simulator, tmp_path, pcm):
+    """Programming error and drift exponent of every cell are parameters of the flat deck; the reduced one is read."""
+    die = draw_die(pcm, 3)
+    assert needs_reading(pcm)
+    assert {name: values.shape for name, values in die.errors.items()} == dict.fromkeys(
+        ("dg", "dnu"), (2, INPUTS + 1 + STATES, STATES)
+    )
+    with pytest.raises(ValueError, match="needs their conductances as seen"):
+        die.equilibria(images())
+    bed = Bed(simulator, tmp_path / "runs", jobs=1)
+    (known,), lost = read_dies([die], bed, Progress())
+    assert lost == {}
+    nominal = np.stack([pcm.g_pos, pcm.g_neg])
+    drawn = np.maximum(nominal + die.errors["dg"], 1e-8)  # read at 20 s, where the drift has not begun
+    assert known.seen == pytest.approx(drawn, rel=1e-4)
+    assert np.abs(known.seen / nominal - 1).max() > 0.1
+    flat = solved(die, images(), simulator, tmp_path, flat=True)
+    reduced = solved(known, images(), simulator, tmp_path, flat=False)
+    assert np.abs(reduced.z - flat.z).max() <= 1e-6 * FULL_SCALE
+    still = solved(pcm, images(), simulator, tmp_path, flat=False)
+    assert np.abs(still.z - flat.z).max() > 0.01 * FULL_SCALE
+
+
+def test_a_die_that_cannot_be_read_is_named_and_has_no_array(simulator, tmp_path, pcm):
+    good, synapse = draw_die(pcm, 0), pcm.cells.synapse
+    shorted = dataclasses.replace(synapse, netlist=synapse.netlist.replace("R1 row", "V9 row 0 0\nR1 row"))
+    bad = dataclasses.replace(good, cells=dataclasses.replace(pcm.cells, synapse=shorted))
+    known, lost = read_dies([good, bad], Bed(simulator, tmp_path / "runs", jobs=1), Progress())
+    assert list(lost) == [1]
+    assert lost[1].startswith("conductances not read: ")
+    assert known[0].seen is not None
+    assert known[1].seen is None
+
+
+def test_a_cell_of_its_resistance_alone_is_multiplied_in(simulator):
+    d = design(STATES, INPUTS)
+    nominal = lowered(d, simulator)
+    die = draw_die(nominal, 3)
+    assert (needs_reading(nominal), die.errors) == (False, {})
+    assert np.std(np.stack([die.g_pos / nominal.g_pos, die.g_neg / nominal.g_neg])) == pytest.approx(0.02, rel=0.3)

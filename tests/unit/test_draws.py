@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from analog_deq.calibration.mismatch import synapse_errors
 from analog_deq.draws import Stream, deviations, generator
+from analog_deq.netlists.library import load_cell
 from analog_deq.proxy.draws import draw_network
 
 SIGMAS = {"opamp.vos": 1e-3, "r_feedback": 5e-3, "activation.dvt": 2e-3}
@@ -103,6 +105,57 @@ def test_without_a_trim_the_offset_acts_through_the_noise_gain():
     expected = gain**2 * variance[i] + variance[j] - 2 * gain * fitted.covariance[i][j]
     low, high = chi_square_interval(400)
     assert low < draw.bias.numpy().std(ddof=1) / expected**0.5 < high
+
+
+def test_parameters_that_never_varied_are_drawn_as_their_mean():
+    """A cell without mismatch leaves zero variances, or ones that only follow another: no Cholesky factor."""
+    fitted = proxy().mismatch
+    covariance = np.array(fitted.covariance)
+    fixed, twin, other = (fitted.names.index(name) for name in ("sat", "tau", "r_feedback"))
+    covariance[fixed] = covariance[:, fixed] = 0.0
+    covariance[twin], covariance[:, twin] = covariance[other], covariance[:, other]
+    covariance[twin, twin] = covariance[twin, other] = covariance[other, twin] = covariance[other, other]
+    with pytest.raises(np.linalg.LinAlgError):
+        np.linalg.cholesky(covariance)
+    singular = proxy().model_copy(update={"mismatch": fitted.model_copy(update={"covariance": covariance.tolist()})})
+    big = design(states=400, inputs=2)
+    draw = draw_network(singular, big, 403, np.random.default_rng(2))
+    assert draw.sat.numpy() == pytest.approx(np.full(400, fitted.mean[fixed]), abs=1e-8)
+    r_feedback, tau = (draw.r_feedback - fitted.mean[other]).numpy(), (draw.tau - fitted.mean[twin]).numpy()
+    assert tau == pytest.approx(r_feedback, abs=1e-9)
+    low, high = chi_square_interval(400)
+    assert low < r_feedback.std(ddof=1) / np.sqrt(covariance[other, other]) < high
+    again = draw_network(singular, big, 403, np.random.default_rng(2))
+    assert torch.equal(draw.g_pos, again.g_pos)
+    # what comes after the neurons in the stream does not depend on which factor was used
+    assert torch.equal(draw.g_pos, draw_network(proxy(), big, 403, np.random.default_rng(2)).g_pos)
+
+
+def test_a_spread_that_follows_the_conductance_is_drawn_where_it_is():
+    values = {"mean_0": 0.1e-6, "sigma_0": 0.4e-6, "mean_1": 0.0, "sigma_1": 2e-6}
+    spread = proxy().conductance.model_copy(update={"values": values, "targets": [1e-6, 50e-6]})
+    by_level = proxy().model_copy(update={"conductance": spread})
+    big = design(states=400, inputs=2)
+    with pytest.raises(ValueError, match="pass them as programmed"):
+        draw_network(by_level, big, 403, np.random.default_rng(3))
+    programmed = torch.full((2, 403, 400), 50e-6, dtype=torch.float64)
+    programmed[1] = 1e-6
+    draw = draw_network(by_level, big, 403, np.random.default_rng(3), programmed=programmed)
+    assert float(draw.g_pos.std()) == pytest.approx(2e-6 / 50e-6, rel=0.02)
+    low = draw.g_neg.numpy()  # 0.4 uS on 1 uS, cut off just above nothing
+    assert low.min() == pytest.approx(-0.999)
+    assert low.mean() == pytest.approx(0.1, abs=0.01)
+
+
+@given(st.floats(1e-7, 4e-5), st.integers(0, 2**31))
+def test_no_synapse_is_drawn_below_the_floor_of_its_device(g: float, seed: int):
+    cell = load_cell("rram_hfox")
+    drawn = synapse_errors(np.random.default_rng(seed), cell, np.full(50, g))
+    assert set(drawn) == {"dg"}
+    assert (g + drawn["dg"]).min() >= 1e-7 * (1 - 1e-9)
+    plain = synapse_errors(np.random.default_rng(seed), load_cell("resistor_synapse"), np.full(50, g))
+    expected = deviations(np.random.default_rng(seed), {"dg": 0.02}, 50)["dg"]
+    assert np.array_equal(plain["dg"], expected)  # a fixed share is drawn as it always was
 
 
 def test_equal_generators_draw_equal_networks_and_others_do_not():

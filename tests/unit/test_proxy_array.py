@@ -207,3 +207,18 @@ def test_the_approximation_alone_is_near(r_line, tolerance):
 def test_a_map_must_be_tied_before_its_use():
     with pytest.raises(RuntimeError, match="tie"):
         TiedMap(design(STATES, INPUTS), proxy())(*pair())
+
+
+def test_an_integrators_own_resistance_and_input_current_close_the_loop():
+    """R_F 20 % larger and 3 uA drawn at the input: what an error of R_F and a trim of -3 uA would do."""
+    d = design(STATES, INPUTS)
+    g_pos, g_neg = conductances(ROWS, STATES, seed=4)
+    form = proxy().integrator
+    values = {**form.values, "r_feedback_ohm": 1.2 * d.neuron.r_feedback_ohm, "i0_a": 3e-6}
+    own = proxy().model_copy(update={"integrator": form.model_copy(update={"values": values})})
+    found = effective_map(d, own, g_pos, g_neg)
+    expected = effective_map(d, proxy(), g_pos, g_neg, r_feedback=0.2, trim_a=-3e-6)
+    for name in ("w_state", "w_input", "bias", "r_bias"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9)
+    near = approximate_map(d, own, torch.as_tensor(g_pos), torch.as_tensor(g_neg))
+    assert near.bias.numpy() == pytest.approx(found.bias, abs=0.03 * np.abs(found.bias).max())
