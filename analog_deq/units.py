@@ -43,14 +43,14 @@ def parse_spice_number(text: str, where: str = "value") -> float:
     lower = suffix.lower()
     if lower.startswith("mil"):
         raise SpecError(
-            f"{where}: {text!r} is 25.4e-6 in a value and milli in an expression; write {digits}e-3 or metres"
+            f"{where}: {text!r} is 25.4e-6 in a value and milli in an expression; write metres, or {digits}m for milli"
         )
     if suffix.startswith("M") and not lower.startswith("meg"):
         raise SpecError(f"{where}: {text!r} is milli to ngspice; write {digits}Meg for mega or {digits}m for milli")
     if suffix.startswith("F") or lower.startswith("farad"):
         raise SpecError(f"{where}: {text!r} is femto to ngspice; write {digits} for farads or {digits}f for femto")
     if lower.startswith("a"):
-        raise SpecError(f"{where}: {text!r} is atto to ngspice 46 and 1 to 39; write {digits} for ampere, or e-18")
+        raise SpecError(f"{where}: {text!r} is atto to ngspice 46 and 1 to 39; write {digits} for ampere")
     for scale, factor in _SCALES.items():
         if lower.startswith(scale) and lower.removeprefix(scale) in _UNITS | {""}:
             return float(digits) * factor

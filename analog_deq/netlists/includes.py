@@ -100,9 +100,8 @@ def _read(path: Path, folder: Path, request: _Request) -> str:
             raise OSError(f"larger than {MAX_BYTES} bytes")
         return path.read_bytes().decode("utf-8").replace("\r\n", "\n")  # read_text would make a lone \r a line end
     except (OSError, UnicodeDecodeError) as error:
-        raise NetlistError(
-            f"{asked}{path}: cannot be read ({error}); {request.asker} names it, it must be UTF-8 text"
-        ) from error
+        mend = "write a file that is there" if request.stack else f"{request.asker} names it"
+        raise NetlistError(f"{asked}{path}: cannot be read ({error}); {mend}, it must be UTF-8 text") from error
 
 
 def _section(text: str, section: str, path: Path, request: _Request) -> str:

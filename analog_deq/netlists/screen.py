@@ -108,7 +108,7 @@ def _screen_raw(raw: str, where: str) -> None:
     if len(raw) > MAX_COLUMNS:
         raise NetlistError(f"{where}: {quoted} is longer than {MAX_COLUMNS} characters; continue it with '+'")
     if re.match(r"\*\s*#|\*\s*ng_script", line, re.IGNORECASE):
-        raise NetlistError(f"{where}: {quoted} runs as a command in ngspice, it is no comment; remove it")
+        raise NetlistError(f"{where}: {quoted} can run as a command of ngspice, it is no comment; remove it")
     if _CONTROL_CHARACTER.search(raw):
         raise NetlistError(f"{where}: {quoted} holds a control character; keep to printable text and tabs")
     if "`" in raw or "\\" in raw:
@@ -170,5 +170,7 @@ def included_file(line: LogicalLine) -> tuple[str, str]:
         raise line.error("is no '.lib FILE SECTION'", "name a file beside the cell and one of its .lib sections")
     name = names[0] if len(names) == 1 + library else ""
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) or ".." in name.split("/"):
-        raise line.error(f"includes {' '.join(words)!r}", "include a file beside the cell, by its relative name")
+        raise line.error(
+            "names no file of the cell's own folder", "include a file beside the cell, by its relative name"
+        )
     return name, names[1].lower() if library else ""

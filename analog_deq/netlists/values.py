@@ -82,4 +82,5 @@ def _screen_resistor(line: LogicalLine, models: frozenset[str] | None) -> None:
             ) from None
         return
     if ohm <= 0:
-        raise line.error(f"has the resistance {inner}, ngspice makes that 1 mohm or worse", "write a positive value")
+        taken = "and ngspice takes it so" if ohm < 0 else "which ngspice makes 1 mohm or less"
+        raise line.error(f"has the resistance {inner}, {taken}", "write a positive value")
