@@ -30,7 +30,7 @@ def run(question: Question, simulator: Simulator, root: Path, **options: int) ->
 
 
 def test_a_nominal_run_repeats_bit_for_bit(simulator: Simulator, tmp_path: Path) -> None:
-    question = ask(load_cell("opamp_2stage"), names=("open_loop", "settling"))
+    question = ask(load_cell("opamp_2stage"), names=("open_loop", "step_response"))
     first = run(question, simulator, tmp_path / "a").tables
     again = run(question, simulator, tmp_path / "b").tables
     for name, table in first.items():
