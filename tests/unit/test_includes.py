@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analog_deq.errors import NetlistError
+from analog_deq.errors import NetlistError, SpecError
 from analog_deq.netlists.includes import read_netlist
 
 TOP = ".subckt amp a b\n{line}\nR1 a b 1\n.ends\n"
@@ -100,3 +100,73 @@ def test_what_can_not_be_brought_in_is_refused_with_its_line(tmp_path: Path, lin
 )
 def test_a_malformed_library_is_refused_with_its_line(tmp_path: Path, library: str, said: str) -> None:
     assert said.replace('"', "'") in refusal(tmp_path, ".lib models.lib tt", models_lib=library).replace('"', "'")
+
+
+DESIGN = """.include models.inc
+.subckt helper a b
+R1 a b {r}
+.ends
+.subckt amp a b
+X1 a b helper
+.ends
+"""
+
+
+def read_design(folder: Path, models: str, subckt: str = "AMP") -> str:
+    (folder / "models.inc").write_text(models)
+    (folder / "amp.cir").write_text(DESIGN)
+    return read_netlist(folder / "amp.cir", folder, folder / "amp.toml", subckt)
+
+
+def test_with_the_subcircuit_named_helpers_and_models_come_back_inside_it(tmp_path: Path) -> None:
+    text = read_design(tmp_path, "* models\n.param r=1k\n.model n nmos level=1\n")
+    assert [line for line in text.split("\n") if line] == [
+        "* models", ".subckt amp a b", "X1 a b amp__helper", ".subckt amp__helper a b", "R1 a b {r}", ".ends",
+        ".param r=1k", ".model n nmos level=1", ".ends",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        ("* m\nR1 a b 1k\n", "models.inc:2: 'R1 a b 1k' stands outside"),
+        (
+            "* m\n.subckt helper a b\nR1 a b 1k\n.ends\n",
+            "amp.cir:2: '.subckt helper a b' defines .subckt 'helper' again",
+        ),
+        (".param r=4k7\n", "models.inc:1: '.param r=4k7': '4k7'"),
+        (".param r=1k\n.ends\n", "models.inc:2: '.ends' closes no .subckt"),
+        (".param r=1k\n.subckt x a\n", "models.inc:2: .subckt x has no .ends"),
+    ],
+)
+def test_errors_name_the_file_and_line_they_stand_in(tmp_path: Path, models: str, said: str) -> None:
+    with pytest.raises(NetlistError) as caught:
+        read_design(tmp_path, models)
+    assert said in str(caught.value)
+
+
+def test_a_subcircuit_that_is_not_there_is_an_error_of_the_contract(tmp_path: Path) -> None:
+    with pytest.raises(
+        SpecError, match=r"amp\.toml: cell\.subckt = 'amp2': .*amp\.cir has at its top helper, amp; name"
+    ):
+        read_design(tmp_path, ".param r=1k\n", "amp2")
+
+
+@pytest.mark.parametrize("kind", ["lines", "bytes", "files", "latin1", "bom", "carriage"])
+def test_a_file_that_is_too_large_or_no_text_is_refused(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "models.inc").write_bytes(
+        {
+            "lines": b"* x\n" * 100_001,
+            "bytes": b"*" * (16 * 2**20 + 1),
+            "files": b".include r.inc\n" * 1001,
+            "latin1": b"* \xe9\n",
+            "bom": b"\xef\xbb\xbfR1 a b 1k\n",
+            "carriage": b"* note\rR1 a b 1k\n",
+        }[kind]
+    )
+    (tmp_path / "r.inc").write_text("* r\n")
+    (tmp_path / "amp.cir").write_text(DESIGN)
+    said = {"lines": "100000 lines", "bytes": "larger than 16777216 bytes", "files": "1000 files", "latin1": "UTF-8",
+            "bom": "non-ASCII", "carriage": "control character"}[kind]  # fmt: skip
+    with pytest.raises(NetlistError, match=said):
+        read_netlist(tmp_path / "amp.cir", tmp_path, tmp_path / "amp.toml", "amp")
