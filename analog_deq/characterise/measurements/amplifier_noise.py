@@ -43,7 +43,7 @@ class AmplifierNoise(AbstractCellMeasurement):
     ``noise_rms`` is all the noise at the output of a unity buffer, 1 Hz to 1 THz, under the contract's load.
     """
 
-    name = "amplifier_noise"
+    name = "noise"
     roles = ("opamp", "ota")
     copies = 1
     quantities = (
