@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -87,7 +88,7 @@ def check_log(text: str, *, folder: Path | None = None) -> LogFlags:
     stepping = False
     unresolved = trouble = ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+    for line, following in pairwise([*lines, ""]):
         if _BENIGN.search(line) or _NODE_TABLE.match(line):
             continue
         if _CONVERGENCE.search(line):
