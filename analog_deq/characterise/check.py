@@ -146,7 +146,7 @@ def lint(cell: Cell) -> list[Finding]:
 
 def _unused(scope: Scope) -> Iterator[Finding]:
     assert scope.opening is not None, "a cell has a header"
-    body = " ".join(line.text.lower() for inner in scope.walk() for line in inner.lines)
+    body = " ".join(line.text.lower().partition(" ")[2] for inner in scope.walk() for line in inner.lines)
     for name in scope.header.params:
         if not re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", body):
             text = f"parameter {name!r} of .subckt {scope.header.name} is never used"
