@@ -16,9 +16,9 @@ from typing import Literal
 import numpy as np
 
 from analog_deq.characterise.corners import Corner, full_grid, typical_corner
-from analog_deq.characterise.explain import INSTANCE, explain_failure, written_scopes
+from analog_deq.characterise.explain import INSTANCE, explain_failure, netlist_path, written_scopes
 from analog_deq.characterise.measurement import SPICE_OPTIONS, CellBench, Copy
-from analog_deq.errors import NetlistError, SimulationError
+from analog_deq.errors import NetlistError, SimulationError, SpecError
 from analog_deq.netlists.calls import callee
 from analog_deq.netlists.cell import Cell
 from analog_deq.netlists.deck import build_deck, number
@@ -74,9 +74,11 @@ def _checked(cell: Cell, simulator: Simulator, folder: Path) -> CheckedCell:
     seconds = 0.0
     currents: list[float] = []
     for corner in corners:
-        deck = probe_deck(cell, corner)
         try:
+            deck = probe_deck(cell, corner)
             run = run_deck(deck, simulator=simulator, folder=folder, timeout_s=PROBE_TIMEOUT_S)
+        except SpecError as error:  # the model library has not what the netlist asks of it
+            raise SpecError(f"{netlist_path(cell)}: {error}") from error
         except SimulationError as error:
             raise NetlistError(explain_failure(cell, corner, error)) from error
         seconds += run.wall_s

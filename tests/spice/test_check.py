@@ -222,6 +222,18 @@ def test_shipped_cells_pass_without_a_remark_on_their_netlists(
     assert [w for w in warnings(found) if "not modelled" not in w] == []
 
 
+def test_a_size_the_library_has_no_model_for_is_told(
+    simulator: Simulator, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Metres where the library counts micrometres."""
+    require_models("opamp_sky130", request)
+    for suffix in ("cir", "toml"):
+        text = (shipped("netlists/cells") / f"opamp_sky130.{suffix}").read_text()
+        (tmp_path / f"opamp_sky130.{suffix}").write_text(text.replace("w=32 l=0.9", "w=32e-6 l=0.9e-6"))
+    with pytest.raises(SpecError, match=r"opamp_sky130.cir: sky130_fd_pr__nfet_01v8: w = 3.2e-05.*in no bin.*change"):
+        check_cell(load_cell(str(tmp_path / "opamp_sky130.toml")), simulator=simulator)
+
+
 @pytest.mark.parametrize("path", sorted(shipped("netlists/cells").glob("*.cir")), ids=lambda p: p.stem)
 def test_a_draft_with_its_gaps_filled_passes(
     path: Path, simulator: Simulator, tmp_path: Path, request: pytest.FixtureRequest
