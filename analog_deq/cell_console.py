@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -17,9 +19,36 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from analog_deq.characterise.check import CheckedCell
+    from analog_deq.datasheet.sheet import Datasheet
     from analog_deq.netlists.draft import Draft
     from analog_deq.pipeline.characterise import CharacteriseResult
     from analog_deq.pipeline.forecast import Forecast
+
+
+MOST_FAILURES = 20
+_TITLES = {
+    "quantity": "quantity", "at": "at", "typical": "typical", "low": "lowest", "high": "highest", "worst": "worst",
+    "worst_corner": "worst corner", "sd": "sd over dies",
+}  # fmt: skip
+_OVER_CORNERS = {"low", "high", "worst", "worst_corner"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Columns of the table of quantities; without ``at``, the condition stands below the quantity's name."""
+
+    columns: tuple[str, ...]
+    gap: int = 1
+    no_wrap: bool = True
+
+
+_LAYOUTS = (
+    _Layout(("quantity", "at", "typical", "low", "high", "worst_corner")),
+    _Layout(("quantity", "typical", "low", "high", "worst_corner")),
+    _Layout(("quantity", "typical", "worst", "worst_corner")),
+    _Layout(("quantity", "typical", "worst", "worst_corner"), no_wrap=False),
+)
+"""The widest that fits is taken; the last one wraps."""
 
 
 def render_record(console: Console, record: Mapping[str, object]) -> None:
@@ -92,40 +121,61 @@ def render_forecast(console: Console, cost: Forecast) -> None:
 
 
 def render_datasheet(console: Console, result: CharacteriseResult) -> None:
-    """Prints the table of quantities, what could not be measured, counts, and the files."""
+    """Prints the table of quantities, what has no value and why, every failed simulation, counts, and the files."""
     from analog_deq.datasheet.html import (
         quantity_lines,
     )  # draws with matplotlib, which the other commands can do without
 
     sheet, lines = result.datasheet, quantity_lines(result.datasheet)
-    title = f"{sheet.cell.name} ({sheet.cell.role}), typical {sheet.corners[0]}"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("quantity", no_wrap=True)
-    table.add_column("at", no_wrap=True)
-    many = len(sheet.corners) > 1
-    for name in ("typical", *(("lowest", "highest") if many else ())):
-        table.add_column(name, justify="right", no_wrap=True)
-    if many:
-        table.add_column("worst corner", no_wrap=True)
-    if sheet.die_count:
-        table.add_column("sd over dies", justify="right", no_wrap=True)
-    numbers = [line for line in lines if line["kind"] == "pass"]
-    for line in numbers:
-        cells = [line["quantity"], line["at"], line["typical"]]
-        cells += [line["low"], line["high"], line["worst_corner"]] if many else []
-        table.add_row(*(escape(cell) for cell in cells), *([escape(line["sd"])] if sheet.die_count else []))
-    console.print(table)
-    for line in lines:
-        if line["kind"] != "pass":
-            style = {"info": "bold", "inconclusive": "bold yellow"}.get(line["kind"], "bold red")
-            where = f" at {line['at']}" if line["at"] else ""
-            console.print(Text.assemble(f"{line['quantity']}{where}: ", (line["typical"], style)), soft_wrap=True)
-        if line["missed"]:
-            console.print(f"{line['quantity']}: no value at {line['missed']}", markup=False, soft_wrap=True)
+    measured = [line for line in lines if line["measured"]]
+    tables = [_quantities(sheet, measured, layout) for layout in _LAYOUTS]
+    unlimited = console.options.update(max_width=10_000)
+    fitting = [table for table in tables if Measurement.get(console, unlimited, table).maximum <= console.width]
+    console.print((fitting or tables[-1:])[0])
+    _render_without_value(console, lines)
+    for failure in sheet.failures.head(MOST_FAILURES).to_dict("records"):
+        die = f" {failure['die']}" if failure["die"] >= 0 else ""
+        where = f"{failure['measurement']} at {failure['corner']}, {failure['variant']}{die}"
+        deck = f"; deck {result.spice / failure['deck'] / 'deck.cir'}" if failure["deck"] else ""
+        text = f"{where}: {failure['status']}{deck}; row {failure['row']} of the table"
+        console.print(Text.assemble(("failed: ", "bold red"), text), soft_wrap=True)
+    if len(sheet.failures) > MOST_FAILURES:
+        console.print(f"and {len(sheet.failures) - MOST_FAILURES} more failed; see the status column of the table")
     took = "reused, finished earlier" if result.reused else f"{result.seconds:.1f} s"
     counts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result.summary.items())
-    console.print(
-        f"{len(sheet.corners)} corners, {sheet.die_count} dies; {counts}; {took}", markup=False, soft_wrap=True
-    )
+    console.print(f"{len(sheet.corners)} corners, {sheet.die_count} dies; {counts}; {took}", markup=False)
     for name, path in result.outputs.items():
         console.print(f"{name}: {path}", markup=False, soft_wrap=True)
+
+
+def _quantities(sheet: Datasheet, lines: list[dict[str, Any]], layout: _Layout) -> Table:
+    title = f"{sheet.cell.name} ({sheet.cell.role}), typical {sheet.corners[0]}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, layout.gap))
+    columns = [column for column in layout.columns if column not in _OVER_CORNERS or len(sheet.corners) > 1]
+    columns += ["sd"] if sheet.die_count else []
+    for column in columns:
+        justify: Any = "left" if column in {"quantity", "at", "worst_corner"} else "right"
+        table.add_column(_TITLES[column], justify=justify, vertical="bottom", no_wrap=layout.no_wrap)
+    above = ""
+    for line in lines:
+        name = "" if line["quantity"] == above else line["quantity"]
+        folded = [part for part in (name, f"  {line['at']}" if line["at"] else "") if part]
+        cells = {**line, "quantity": line["quantity"] if "at" in columns else "\n".join(folded)}
+        table.add_row(*(escape(cells[column]) for column in columns))
+        above = line["quantity"]
+    return table
+
+
+def _render_without_value(console: Console, lines: list[dict[str, Any]]) -> None:
+    """One line for each reason, with the quantities it holds for."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for line in lines:
+        if line["kind"] != "pass":
+            where = f" at {line['at']}" if line["at"] else ""
+            reasons.setdefault((line["kind"], line["typical"]), []).append(f"{line['quantity']}{where}")
+        elif line["missed"]:
+            reasons.setdefault(("fail", f"no value at {line['missed']}"), []).append(line["quantity"])
+    for (kind, reason), names in reasons.items():
+        style = {"info": "bold", "inconclusive": "bold yellow"}.get(kind, "bold red")
+        listed = ", ".join(dict.fromkeys(names))
+        console.print(Text.assemble(f"{listed}: ", (reason, style)))

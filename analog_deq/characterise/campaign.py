@@ -169,18 +169,19 @@ class _Campaign:
                 elif len(item.block.variants) > 1:
                     again += item.block.halves()
                 else:
-                    self.refuse([item.block], outcome.status)
+                    folder = None if outcome.error is None else outcome.error.folder
+                    self.refuse([item.block], outcome.status, folder.name if folder else "")
             if again:
                 self.progress.note(f"{len(again)} blocks are simulated again: a copy failed, or a window was too short")
                 limit_s = max(RETRY_TIMEOUT_S, limit_s / 2)
             pending = again
 
-    def refuse(self, blocks: Sequence[Block], status: str) -> None:
+    def refuse(self, blocks: Sequence[Block], status: str, deck: str = "") -> None:
         """Rows of blocks without a valid simulation: NaN and the reason, one for each quantity."""
         for block in blocks:
             for variant in block.variants:
                 values = [Value(q.id, math.nan, "", status) for q in block.measurement.quantities]
-                self._add(block, variant, values, "")
+                self._add(block, variant, values, deck)
                 self.failed += 1
 
     def result(self) -> CampaignResult:
@@ -214,7 +215,7 @@ class _Campaign:
                 return [item.block.longer()]
             if len(item.block.variants) > 1:
                 return item.block.halves()
-            self.refuse([item.block], f"{UNDEFINED}: {error}")
+            self.refuse([item.block], f"{UNDEFINED}: {error}", folder)
             return []
         for variant, values, curves in found:
             self._add(item.block, variant, values, folder)

@@ -47,7 +47,8 @@ def quantity_lines(sheet: Datasheet) -> list[dict[str, Any]]:
                 "kind": _kind(row["typical_status"]),
                 "low": engineering(row["low"], unit) if row["n"] else "-",
                 "high": engineering(row["high"], unit) if row["n"] else "-",
-                "worst_corner": row["worst_corner"] or "-",
+                "worst": engineering(row["worst"], unit) if row["n"] else "-",
+                "worst_corner": row["worst_corner"] or "-", "measured": bool(row["n"]),
                 "sd": sd, "sd_interval": interval,
                 "missed": row["missed"] if row["n"] and row["missed"] else "",
             }

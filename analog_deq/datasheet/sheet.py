@@ -12,7 +12,7 @@ import pandas as pd
 from analog_deq.characterise.blocks import DIE, NOMINAL
 from analog_deq.characterise.registry import measurements_of
 from analog_deq.characterise.sensitivity import cell_sensitivities
-from analog_deq.characterise.statistics import correlations, die_values, over_corners, over_dies
+from analog_deq.characterise.statistics import FAILED, correlations, die_values, outcome, over_corners, over_dies
 from analog_deq.netlists.cell import Cell
 
 STRONG = 0.3
@@ -23,7 +23,9 @@ STRONG = 0.3
 class Datasheet:
     """A characterised cell. The frames are those of ``characterise.statistics``, with a ``description`` column.
 
-    ``corners`` are the names of the corners, the typical one first; ``values`` the dies' values, a column per quantity.
+    ``corners`` are the names of the corners, the typical one first; ``values`` the dies' values, a column per quantity;
+    ``failures`` a row per simulated copy that failed: ``measurement, corner, variant, die, status, deck`` (its run
+    folder), ``row`` (of the quantities table, to simulate it again).
     """
 
     cell: Cell
@@ -34,6 +36,7 @@ class Datasheet:
     values: pd.DataFrame
     sensitivity: pd.DataFrame
     correlation: pd.DataFrame
+    failures: pd.DataFrame
     curves: pd.DataFrame
 
     @property
@@ -51,6 +54,7 @@ class Datasheet:
             "mismatch": contract.mismatch.mode, "dies": self.die_count,
             "quantities": self.rows.to_dict("records"), "over_dies": self.dies.to_dict("records"),
             "sensitivity": self.sensitivity.to_dict("records"), "correlation": self.correlation.to_dict("records"),
+            "failures": self.failures.to_dict("records"),
         }  # fmt: skip
 
 
@@ -73,5 +77,12 @@ def make_datasheet(cell: Cell, tables: Mapping[str, pd.DataFrame], *, simulator:
     return Datasheet(
         cell, simulator, tuple(dict.fromkeys(nominal["corner"])), rows, dies,
         die_values(quantities) if drawn else pd.DataFrame(),
-        cell_sensitivities(quantities, cell) if moved else pd.DataFrame(), related, tables["curves"],
+        cell_sensitivities(quantities, cell) if moved else pd.DataFrame(), related, _failures(quantities),
+        tables["curves"],
     )  # fmt: skip
+
+
+def _failures(quantities: pd.DataFrame) -> pd.DataFrame:
+    copy = ["measurement", "corner", "variant", "die"]
+    failed = quantities.assign(row=range(len(quantities)))[quantities["status"].map(outcome) == FAILED]
+    return failed.drop_duplicates(copy)[[*copy, "status", "deck", "row"]].reset_index(drop=True)

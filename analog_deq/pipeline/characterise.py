@@ -36,13 +36,17 @@ WORST_CORNERS = 5
 
 @dataclass(frozen=True, slots=True)
 class CharacteriseResult:
-    """Datasheet of a cell, the files written, counts, and whether a finished run of the same question was taken."""
+    """Datasheet of a cell, the files written, counts, and whether a finished run of the same question was taken.
+
+    ``spice`` is the folder of the run folders that the tables name.
+    """
 
     datasheet: Datasheet
     outputs: dict[str, Path]
     summary: dict[str, object]
     reused: bool
     seconds: float
+    spice: Path
     exit_code: int = 0
 
     def record(self) -> dict[str, Any]:
@@ -129,7 +133,7 @@ def characterise_cell(
     target = copy_out(folder.path, out)
     outputs = {"datasheet": target / "datasheet.html", "tables": target}
     failed = _failed_nominal(tables["quantities"])
-    return CharacteriseResult(sheet, outputs, counts, reused, seconds, EXIT_SIMULATOR if failed else 0)
+    return CharacteriseResult(sheet, outputs, counts, reused, seconds, runs / "spice", EXIT_SIMULATOR if failed else 0)
 
 
 def _failed_nominal(rows: pd.DataFrame) -> bool:
