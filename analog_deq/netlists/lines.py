@@ -97,7 +97,7 @@ def strip_comment(raw: str) -> str:
     'R1 a b 1k'
     """
     line = raw.strip(BLANKS)
-    if line[:1] in {"*", "$", ";"}:
+    if line[:1] in {"*", "$"}:
         return ""
     if not _COMMENT_SIGN.search(line):
         return line
