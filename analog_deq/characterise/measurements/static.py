@@ -11,6 +11,7 @@ ngspice starts each point of a DC sweep anew, and on two-stage amplifiers of BSI
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,8 +39,8 @@ from analog_deq.waveforms import departures
 
 COMPRESSION = 0.01
 POINTS = 600
-RAMP = 1e6
-"""Length of a ramp in units of 1 / GBW. A hundred times faster, the limits are the same to 3 mV."""
+RAMP = 1e10
+"""Length of a ramp in units of 1 / GBW: minutes, so that a node which only leakage holds has moved too."""
 SWEEPS = ("t", "cm")
 ANY_ERROR = 1e9
 """Truncation error is no reason for smaller steps: they stay so long that even an unstable loop is damped by Gear."""
@@ -67,9 +68,8 @@ class Static(AbstractCellMeasurement):
 
     def testbench(self, bench: CellBench) -> Testbench:
         ramp = ramp_s(bench)
-        corners = [(0, 0), (ramp, 1), (1.5 * ramp, 0), (2.5 * ramp, 0), (3.5 * ramp, -1)]
         lines = [
-            f"Vw w 0 PWL({' '.join(f'{number(t)} {number(v)}' for t, v in corners)})",
+            f"Vw w 0 PWL(0 0 {number(ramp)} 1)",
             *(f"Vx{name} x{name} 0 0" for name in SWEEPS),
             *(f"B{name} {name} 0 v={number(start)}+v(x{name})*v(w)" for name, start in starts(bench).items()),
         ]
@@ -78,14 +78,14 @@ class Static(AbstractCellMeasurement):
             lines += feedback_lines(bench, copy)
             save += [f"v(o{copy.tag})", *rail_vectors(bench, copy)]
         commands: list[Command] = [Op()]
-        for swept in SWEEPS:
-            on = tuple((f"vx{name}", reach_v(bench, name) if name == swept else 0.0) for name in SWEEPS)
-            commands += [Alter(on), Tran(ramp / POINTS, 3.5 * ramp, ramp / POINTS)]
-        options = {"trtol": ANY_ERROR}
+        for swept, side in itertools.product(SWEEPS, (-1, 1)):
+            on = tuple((f"vx{name}", side * reach_v(bench, name) if name == swept else 0.0) for name in SWEEPS)
+            commands += [Alter(on), Tran(ramp / POINTS, ramp, ramp / POINTS)]
+        options = {"trtol": ANY_ERROR, "gmin": 1e-12}
         return Testbench("operating point, output swing and common-mode range", lines, commands, save, options)
 
     def values(self, bench: CellBench, copy: Copy, plots: Sequence[Plot]) -> list[Value]:
-        point, swing, inputs = plots
+        point, swing, inputs = plots[0], plots[1:3], plots[3:5]
         out = f"v(o{copy.tag})"
         return [
             _offset(bench, float(point[out][0]) - bench.corner.middle_v),
@@ -96,9 +96,9 @@ class Static(AbstractCellMeasurement):
 
     def curves(self, bench: CellBench, copy: Copy, plots: Sequence[Plot]) -> list[Curve]:
         out = f"v(o{copy.tag})"
-        common, held = _swept(bench, "cm", plots[2], out)
+        common, held = _swept(bench, "cm", plots[3:5], out)
         return [
-            Curve("output_swing", *_swept(bench, "t", plots[1], out), load_text(bench)),
+            Curve("output_swing", *_swept(bench, "t", plots[1:3], out), load_text(bench)),
             Curve("common_mode_error", common, held - bench.corner.middle_v, load_text(bench)),
         ]
 
@@ -121,10 +121,10 @@ def reach_v(bench: CellBench, name: str) -> float:
     return max(corner.vdd_v - start, start - corner.vss_v) + BEYOND * (corner.vdd_v - corner.vss_v)
 
 
-def _swept(bench: CellBench, name: str, plot: Plot, vector: str) -> tuple[np.ndarray, np.ndarray]:
-    """(swept voltage, vector) on a rising grid, from the ramp up and the ramp down of one waveform."""
+def _swept(bench: CellBench, name: str, plots: Sequence[Plot], vector: str) -> tuple[np.ndarray, np.ndarray]:
+    """(swept voltage, vector) on a rising grid, from a ramp down and a ramp up."""
     share = np.linspace(0.0, 1.0, POINTS + 1)
-    up, down = (np.interp(t * ramp_s(bench), plot.sweep, plot[vector]) for t in (share, 2.5 + share))
+    down, up = (np.interp(share * ramp_s(bench), plot.sweep, plot[vector]) for plot in plots)
     swept = starts(bench)[name] + reach_v(bench, name) * np.concatenate([-share[:0:-1], share])
     return swept, np.concatenate([down[:0:-1], up])
 
