@@ -7,7 +7,16 @@ import pandas as pd
 import torch
 from scipy.optimize import least_squares, nnls
 
-from analog_deq.fit.forms import closed_loop_tau, hermite, loop_noise_density, low_pass, pchip_slopes
+from analog_deq.errors import FitError
+from analog_deq.fit.forms import (
+    closed_loop_tau,
+    flicker_band,
+    hermite,
+    loop_flicker,
+    loop_noise_density,
+    low_pass,
+    pchip_slopes,
+)
 from analog_deq.fit.parameters import Form, Goodness, Table, least_squares_covariance, tau_coefficients
 from analog_deq.fit.static import split_axis
 
@@ -46,10 +55,16 @@ def fit_tau(settling: pd.DataFrame, tolerance: float) -> Form:
     )  # fmt: skip
 
 
+FLAT = 1.02
+"""Ratio of the integrator's noise at the lowest frequency to its plateau up to which the plateau is white."""
+
 LOOP_SLACK = 0.01
 """Share of the loop's gain below which its finiteness is left out of the noise (2 % of the density)."""
 
-FORM = "S_h = [4kT Y + en^2 Y^2] R_F^2 / v_unit^2; S_z = (a + b D^2)(1 + fc/f); wide = D^2 (c0 + c1 G + c2 G^2) + c3"
+FORM = (
+    "S_h = [4kT Y + (en^2 + kf/f) Y^2] R_F^2 / v_unit^2; S_z = (a + b D^2)(1 + fc/f); "
+    "wide = D^2 (c0 + c1 G + c2 G^2) + c3"
+)
 
 
 def fit_noise(
@@ -67,11 +82,12 @@ def fit_noise(
 ) -> Form:
     """Noise of one neuron, split at the loop: what the feedback sees and what it does not.
 
-    *In the loop*: a white density S_h at the integrator's input, ``[4kT Y + en^2 Y^2] R_F^2 / v_unit^2`` with
-    Y = 1/R_F + G, over ``(1 + R_F Y / a0)^2`` where a low gain makes that differ from 1, shaped by the pole tau. *At
-    z*: a white density ``S_z = a + b D^2`` (D = dz/dh) with a 1/f corner; 0 from stages without noise. *Wide band*:
-    variances beyond the pole, ``D^2 (c0 + c1 G + c2 G^2) + c3`` at z. Values in units of h and z; the bias is that of
-    a drive through ``drive_ohm``. Every second load is held out; the error is relative, of the integrated rms at z.
+    *In the loop*: a density S_h at the integrator's input, ``[4kT Y + (en^2 + kf/f) Y^2] R_F^2 / v_unit^2`` with
+    Y = 1/R_F + G, kf = 0 for an op-amp without 1/f noise, over ``(1 + R_F Y / a0)^2`` where a low gain makes that
+    differ from 1, shaped by the pole tau. *At z*: a white density ``S_z = a + b D^2`` (D = dz/dh) with a 1/f corner; 0
+    from stages without noise. *Wide band*: variances beyond the pole, ``D^2 (c0 + c1 G + c2 G^2) + c3`` at z. Values in
+    units of h and z; the bias is that of a drive through ``drive_ohm``. Every second load is held out; the error is
+    relative, of the integrated rms at z.
     """
     if (1 + r_feedback_ohm * noise["load"].max()) * inverse_a0 < LOOP_SLACK:
         inverse_a0 = 0.0
@@ -92,8 +108,14 @@ def fit_noise(
         slope2 = float(d[0]) ** 2
         pole = 1 / (2 * np.pi * tau_s)
         plateau = (f > pole / 300) & (f < pole / 20)
-        loop = float(np.median(s_v[plateau]))
-        filtered = loop * low_pass(torch.as_tensor(f), torch.tensor(tau_s)).numpy()
+        loop, flicker = float(np.median(s_v[plateau])), 0.0
+        shape = low_pass(torch.as_tensor(f), torch.tensor(tau_s)).numpy()
+        if s_v[0] > FLAT * loop:
+            below = f < pole
+            loop, flicker = map(float, _relative_fit(np.stack([shape, shape / f], axis=1)[below], s_v[below]))
+        filtered = (loop + flicker / f) * shape
+        band = float(flicker_band(f[0], torch.tensor(tau_s)))
+        in_loop = loop / (4 * tau_s) + flicker * band
         out = s_z - slope2 * filtered
         white = max(0.0, float(np.median(out[(f > 3 * pole) & (f < 30 * pole)])))
         low = (f >= f[0]) & (f < pole / 30)
@@ -101,8 +123,9 @@ def fit_noise(
         total = float(np.trapezoid(s_z, f))
         records.append(
             {
-                "load": load, "slope2": slope2, "tau": tau_s, "loop": loop, "white": white, "corner": max(0.0, corner),
-                "total_z": total, "wide_z": total - slope2 * loop / (4 * tau_s),
+                "load": load, "slope2": slope2, "tau": tau_s, "loop": loop, "flicker": flicker, "white": white,
+                "corner": max(0.0, corner), "total_z": total, "wide_z": total - slope2 * in_loop,
+                "band": band,
             }
         )  # fmt: skip
     frame = pd.DataFrame(records)
@@ -115,9 +138,17 @@ def fit_noise(
         )
         return np.asarray(model.numpy() / v_unit_v**2)
 
+    def slow(kf: float, loads: pd.Series) -> np.ndarray:
+        at = torch.as_tensor(loads.to_numpy(copy=True))
+        return np.asarray(loop_flicker(at, kf, r_feedback_ohm, inverse_a0).numpy() / v_unit_v**2)
+
+    (kf,) = _relative_fit(slow(1.0, train["load"])[:, None], train["flicker"].to_numpy())
+    white_rows = train[train["loop"] > 0]
+    if white_rows.empty:
+        raise FitError("noise: all of the integrator's is 1/f over the plan's band; raise stop_hz")
     scale = float(np.sqrt(train["loop"].max()) * v_unit_v / (1 + r_feedback_ohm * train["load"].max()))
     en_fit = least_squares(
-        lambda p: np.log(density(p * scale, train["load"]) / train["loop"].to_numpy()), [1.0], xtol=1e-12
+        lambda p: np.log(density(p * scale, white_rows["load"]) / white_rows["loop"].to_numpy()), [1.0], xtol=1e-12
     )
     en = float(abs(en_fit.x[0]) * scale)
     floor = _relative_fit(np.stack([np.ones(len(train)), train["slope2"]], axis=1), train["white"].to_numpy())
@@ -125,7 +156,8 @@ def fit_noise(
 
     def error(part: pd.DataFrame) -> float:
         loop = density(np.array([en]), part["load"])
-        total = part["slope2"] * loop / (4 * part["tau"]) + _wide_features(part) @ wide
+        in_loop = loop / (4 * part["tau"]) + slow(kf, part["load"]) * part["band"]
+        total = part["slope2"] * in_loop + _wide_features(part) @ wide
         return float((np.sqrt(total) / np.sqrt(part["total_z"]) - 1).abs().max())
 
     values = {
@@ -133,6 +165,7 @@ def fit_noise(
         "z_corner_hz": float(train["corner"].median()),
         "wide_slope2": float(wide[0]), "wide_slope2_load": float(wide[1]), "wide_slope2_load2": float(wide[2]),
         "wide_floor": float(wide[3]), "inverse_a0": inverse_a0,
+        "loop_flicker_v2": float(kf),
     }  # fmt: skip
     covariance = np.zeros((len(values), len(values)))
     freedom = max(1, len(train) - 1)

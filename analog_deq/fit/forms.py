@@ -45,6 +45,17 @@ def loop_noise_density(
     return open_loop / (1 + r_feedback_ohm * total * inverse_a0) ** 2
 
 
+def loop_flicker(load_siemens: Tensor, flicker_v2: float, r_feedback_ohm: float, inverse_a0: float = 0.0) -> Tensor:
+    """1/f part of that density at 1 Hz, V^2: an op-amp's input noise ``flicker_v2`` / f through the noise gain."""
+    gain = 1 + r_feedback_ohm * load_siemens
+    return flicker_v2 * (gain / (1 + gain * inverse_a0)) ** 2
+
+
+def flicker_band(start_hz: float, tau_s: Tensor) -> Tensor:
+    """Variance from ``start_hz`` on of a density 1/f behind a single pole: ``ln(1 + 1/(2 pi f tau)^2) / 2``."""
+    return torch.log1p(1 / (2 * math.pi * start_hz * tau_s) ** 2) / 2
+
+
 def low_pass(frequency_hz: Tensor, tau_s: Tensor) -> Tensor:
     """Power transfer of a single pole, ``1 / (1 + (2 pi f tau)^2)``."""
     return 1 / (1 + (2 * math.pi * frequency_hz * tau_s) ** 2)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analog_deq.fit.forms import loop_noise_density
-from analog_deq.fit.parameters import ProxyParameters
+from analog_deq.fit.forms import closed_loop_tau, flicker_band, loop_flicker, loop_noise_density
+from analog_deq.fit.parameters import ProxyParameters, tau_coefficients
 from analog_deq.spec import DesignSpec
 
 
@@ -43,7 +43,8 @@ def state_covariance(
     """Covariance of z (..., N, N) from that of h: ``D C D`` plus what bypasses the loop.
 
     Out of the loop are each neuron's wide-band noise and the 1/f part of its stage, which the loop amplifies as a
-    slow error, ``(I - D W)^-1``; its band starts at the calibration's first frequency and ends at the loop's pole.
+    slow error, ``(I - D W)^-1``; its band starts at the calibration's first frequency and ends at the loop's pole. An
+    op-amp's 1/f noise is such a slow error too, behind the slope D.
     """
     values = proxy.noise.values
     _, white = noise_inputs(design, proxy, load, slope)
@@ -60,4 +61,10 @@ def state_covariance(
     octaves = math.log(max(math.e, 1 / (2 * math.pi * tau * proxy.noise.domain["frequency_hz"][0])))
     flicker = white * values["z_corner_hz"] * octaves
     amplified = (inverse * flicker[..., None, :]) @ inverse.mT - torch.diag_embed(flicker)
-    return slope[..., :, None] * h_covariance * slope[..., None, :] + torch.diag_embed(wide) + amplified
+    covariance = slope[..., :, None] * h_covariance * slope[..., None, :] + torch.diag_embed(wide) + amplified
+    if values["loop_flicker_v2"] > 0:
+        at_v = loop_flicker(loads, values["loop_flicker_v2"], proxy.r_feedback_ohm, values["inverse_a0"])
+        own_tau = closed_loop_tau(loads, *tau_coefficients(proxy.tau))
+        slow = at_v / design.neuron.v_unit_v**2 * flicker_band(proxy.noise.domain["frequency_hz"][0], own_tau)
+        covariance = covariance + (inverse * (slope.square() * slow)[..., None, :]) @ inverse.mT
+    return covariance

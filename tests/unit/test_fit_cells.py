@@ -12,7 +12,7 @@ from helpers import design, proxy, synthetic_tables, table
 from analog_deq.errors import FitError
 from analog_deq.fit.dynamics import fit_noise
 from analog_deq.fit.fit import fit_proxy
-from analog_deq.fit.forms import loop_noise_density
+from analog_deq.fit.forms import flicker_band, loop_noise_density
 from analog_deq.fit.parameters import ConductanceSpread, ProxyParameters, SynapseLaw
 from analog_deq.fit.static import fit_integrator, without_supply
 from analog_deq.fit.variation import extract_neurons, fit_conductance, fit_crossbar, fit_synapse
@@ -193,6 +193,28 @@ def test_stages_without_noise_are_fitted_as_none():
     assert form.values["en_v_per_rthz"] == pytest.approx(h.EN, rel=2e-3)
     assert form.values["z_white"] < 1e-3 * h.WHITE
     assert all(np.isfinite(value) for value in form.values.values())
+
+
+def test_the_flicker_of_an_op_amp_is_told_from_its_white_noise():
+    """3 uV^2/Hz at 1 Hz at its input, 120 kHz of corner at en: above the white noise over half the band of the loop."""
+    kf, rows, p = 3e-12, h.noise_rows(), proxy()
+    tau = (h.TAU0 + h.TAU_LOAD * rows["load"]).to_numpy()
+    gain = (1 + h.R_FEEDBACK * rows["load"]).to_numpy()
+    slow = kf / rows["frequency"] * gain**2 / (1 + (2 * np.pi * rows["frequency"] * tau) ** 2)
+    onto_z = (h.sigma_slope(rows["bias"] / h.V_UNIT) * 2 * h.Z_UNIT / h.V_UNIT) ** 2
+    more = np.where(rows["output"] == "z", slow * onto_z, slow)
+    form = fit_noise(
+        rows.assign(density=np.sqrt(rows["density"] ** 2 + more)), p.tau, p.activation, r_feedback_ohm=h.R_FEEDBACK,
+        v_unit_v=h.V_UNIT, z_unit_v=h.Z_UNIT, temperature_k=h.KELVIN, tolerance=0.05,
+    )  # fmt: skip
+    assert form.values["loop_flicker_v2"] == pytest.approx(kf, rel=1e-3)
+    assert form.values["en_v_per_rthz"] == pytest.approx(h.EN, rel=5e-3)
+    assert form.goodness.held_out < 0.01
+    assert p.noise.values["loop_flicker_v2"] == 0.0
+    # its variance behind the pole: the integral of 1/f from 1 kHz on
+    f = np.logspace(3, 9, 4001)
+    area = np.trapezoid(1 / f / (1 + (2 * np.pi * f * 2e-7) ** 2), f)
+    assert float(flicker_band(1e3, torch.tensor(2e-7))) == pytest.approx(area, rel=1e-4)
 
 
 def test_a_low_loop_gain_is_part_of_the_noise():
