@@ -19,7 +19,8 @@ from analog_deq.waveforms import settling_time
 
 Array = np.ndarray
 IMAGES_PER_DECK = 4
-PROXY_STEP_S = 5e-9
+PROXY_STEPS = 40
+"""Steps of the proxy's ordinary differential equation in the fastest neuron's time constant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +89,10 @@ def run_transients(
 def _proxy_trajectories(model: DeployedNetwork, x: Tensor) -> tuple[Array, Array, Array]:
     """Time, readings (points, images, N) and settling times of the proxy's ordinary differential equation."""
     verify = model.design.verify
-    delay = model.proxy.tau.values["delay_s"]
+    delay, step_s = model.proxy.tau.values["delay_s"], float(model.tau_s.min()) / PROXY_STEPS
     with torch.no_grad():
         u = model.drive(x)
-        t, h = integrate(model.w_state, u, model.act, model.tau_s, t_end_s=verify.transient_window_s, dt_s=PROXY_STEP_S)
+        t, h = integrate(model.w_state, u, model.act, model.tau_s, t_end_s=verify.transient_window_s, dt_s=step_s)
         solved = model.solve(x)
         readings = model.map.readout(model.act.value(h).numpy(), model.inputs(x).numpy())
         settled = proxy_settling_time(
