@@ -33,7 +33,7 @@ VOS, CM, DD, SS, R_NOISE, IQ = 2e-3, 1e-3, 3e-4, 1e-4, 1500.0, 150e-6
 UP, DOWN, WIDE = 20e6, 10e6, "6.0"
 R_OUT, R_LOAD, R_D, R_C, C_D, C_C = 250.0, 1e3, 1e6, 3e6, 2e-12, 1e-12
 TOP, LIFT, BEND, SHIFT = 0.6, 0.1, 0.05, 0.05
-CORNER_HZ = 3e3
+CORNER_HZ, GBW_SLOW = 3e3, 20e3
 GM_OTA, R_OTA, C_OTA = 100e-6, 2e6, 5e-12
 
 STAGE = f"R1 n 0 {A0 / GM!r} noisy=0\nC1 n 0 {C_POLE!r}\n"
@@ -57,6 +57,8 @@ BODIES: Mapping[str, str] = {
     f"B2 out 0 v={TOP}*tanh(v(n)/{TOP})+{LIFT}",
     "flicker": f"B1 0 n i={GM}*(v(in_p)-v(in_n)+v(k)-0.5955)\n{STAGE}{BUFFER}\nI1 0 k 1u\nD1 k 0 dk\n"
     f".model dk d is=1e-16 kf={2 * CHARGE * CORNER_HZ!r} af=1",
+    "slow": f"B1 0 n i={GM}*(v(in_p)-v(in_n)+v(k))\nR1 n 0 {A0 / GM!r} noisy=0\n"
+    f"C1 n 0 {GM / (2 * math.pi * GBW_SLOW)!r}\n{BUFFER}\nR2 k 0 {R_NOISE}",
     "ota": f"G1 0 out in_p in_n {GM_OTA}\nR1 out 0 {R_OTA}",
 }  # fmt: skip
 """Subcircuit of each test cell."""
@@ -201,11 +203,18 @@ def _ports(found: Rows, table: Callable[..., pd.DataFrame]) -> None:
     }  # fmt: skip
     for at, (ohm, formula) in z.items():
         add("output_impedance", f"{where}, {at}", formula, ohm, one(t, "output_impedance", at), 1e-5)
+    for f in (1e3, 1e5):  # the load resistor is the testbench's and makes none
+        density = math.sqrt(FOUR_KT * R_OUT) * abs(1 + 1j * f * A0 / GBW) / A0
+        add("input_noise_density", f"{where}, {f:g} Hz", "sqrt(4kTRo)/|A|", density,
+            one(t, "input_noise_density", f"f={f / 1e3:g}kHz"), 1e-3)  # fmt: skip
     where = "1 Mohm || 2 pF between the inputs, 3 Mohm || 1 pF from each to ground"
     siemens = 1 / R_D + 1 / (2 * R_C)
     add("differential_resistance", where, "Rd || 2 Rc", 1 / siemens, one(t, "differential_resistance"), 1e-6)
     add("differential_capacitance", where, "Cd + Cc/2", C_D + C_C / 2,
         one(t, "differential_capacitance", "f=100kHz"), 1e-6)  # fmt: skip
+    t, where = table("slow"), "GBW 20 kHz, 1500 ohm at the input, 100 kHz"
+    add("input_noise_density", where, "sqrt(4kTR)", math.sqrt(FOUR_KT * R_NOISE),
+        one(t, "input_noise_density", "f=100kHz"), 1e-4)  # fmt: skip
     t, where = table("flicker"), "diode at 1 uA, KF = 2q 3 kHz, in series with the input"
     add("noise_corner", where, "KF/2q", CORNER_HZ, one(t, "noise_corner"), 2e-3)
     thermal = BOLTZMANN * KELVIN / CHARGE / 1e-6
