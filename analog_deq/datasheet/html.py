@@ -13,14 +13,18 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from analog_deq.characterise.statistics import varies
-from analog_deq.datasheet.plots import DrawnCurve, draw_curves, draw_histogram
+from analog_deq.datasheet.plots import DrawnFigure, draw_curves, draw_histogram
 from analog_deq.datasheet.sheet import Datasheet
 from analog_deq.records import OK
 from analog_deq.units import engineering
 
 MOST_HISTOGRAMS = 12
-MOST_SENSITIVITIES = 40
-MOST_CORRELATIONS = 30
+MOST_CORRELATIONS = 20
+MOST_FAILURES = 100
+WIDE = 1e-3
+"""Smallest standard deviation over dies, relative to the largest value, that a histogram is drawn of."""
+STILL = 1e-4
+"""Change by a parameter, relative to the typical value (absolute in dB and degrees), that is shown as none."""
 
 
 def write_datasheet(sheet: Datasheet, folder: Path) -> None:
@@ -30,29 +34,30 @@ def write_datasheet(sheet: Datasheet, folder: Path) -> None:
 
 
 def quantity_lines(sheet: Datasheet) -> list[dict[str, Any]]:
-    """One line per quantity and condition in the words of the page: typical, ends, worst corner, spread, status."""
+    """One line per quantity and condition in the words of the page: typical, ends, worst corner, spread, status.
+
+    The conditions of a quantity follow each other; ``again`` marks all but the first.
+    """
     spread: dict[tuple[str, str], pd.Series] = {}
     if len(sheet.dies):
         spread = {(row["quantity"], row["at"]): row for _, row in sheet.dies.iterrows()}
-    lines = []
-    for _, row in sheet.rows.iterrows():
-        unit = row["unit"]
-        die = spread.get((row["quantity"], row["at"]))
-        missing = row["typical_status"] != OK
-        sd, interval = _spread(die, unit)
-        lines.append(
-            {
-                "quantity": row["quantity"], "description": row["description"], "at": row["at"],
-                "typical": row["typical_status"] if missing else engineering(row["typical"], unit),
-                "kind": _kind(row["typical_status"]),
-                "low": engineering(row["low"], unit) if row["n"] else "-",
-                "high": engineering(row["high"], unit) if row["n"] else "-",
-                "worst": engineering(row["worst"], unit) if row["n"] else "-",
-                "worst_corner": row["worst_corner"] or "-", "measured": bool(row["n"]),
-                "sd": sd, "sd_interval": interval,
-                "missed": row["missed"] if row["n"] and row["missed"] else "",
-            }
-        )  # fmt: skip
+    lines: list[dict[str, Any]] = []
+    for _, rows in sheet.rows.groupby("quantity", sort=False):
+        for k, (_, row) in enumerate(rows.iterrows()):
+            unit, measured = row["unit"], bool(row["n"])
+            missing = row["typical_status"] != OK
+            sd, interval = _spread(spread.get((row["quantity"], row["at"])), unit)
+            lines.append(
+                {
+                    "quantity": row["quantity"], "description": row["description"], "at": row["at"], "again": k > 0,
+                    "typical": row["typical_status"] if missing else engineering(row["typical"], unit),
+                    "kind": _kind(row["typical_status"]),
+                    **{end: engineering(row[end], unit) if measured else "-" for end in ("low", "high", "worst")},
+                    "worst_corner": row["worst_corner"] or "-", "measured": measured,
+                    "sd": sd, "sd_interval": interval,
+                    "missed": row["missed"] if measured else "",
+                }
+            )  # fmt: skip
     return lines
 
 
@@ -67,61 +72,90 @@ def _spread(die: pd.Series | None, unit: str) -> tuple[str, str]:
     if not np.isfinite(die["sd"]):
         return "none", ""
     sd, low, high = (engineering(float(die[name]), unit, 3) for name in ("sd", "sd_low", "sd_high"))
-    return sd, f"{low} .. {high}"
+    number, _, suffix = low.partition(" ")
+    return sd, f"{number if high.endswith(f' {suffix}') else low} .. {high}"
 
 
 def render_html(sheet: Datasheet) -> str:
     """The whole page as text: no script, no request to anywhere."""
     folder = resources.files("analog_deq.datasheet")
-    style = resources.files("analog_deq.verify.report").joinpath("style.css").read_text(encoding="utf-8")
+    report = resources.files("analog_deq.verify.report")
+    style = [f.read_text(encoding="utf-8") for f in (report.joinpath("style.css"), folder.joinpath("datasheet.css"))]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    figures = [*draw_curves(sheet.curves, sheet.corners[0]), *_histograms(sheet)]
+    figures = [*draw_curves(sheet.curves, sheet.corners[0], sheet.cell.role), *_histograms(sheet)]
     return environment.from_string(folder.joinpath("datasheet.html.j2").read_text(encoding="utf-8")).render(
-        style=Markup(style),
+        style=Markup("".join(style)),
         cell=sheet.cell,
         contract=sheet.cell.contract,
         sheet=sheet,
         lines=quantity_lines(sheet),
-        sensitivity=_sensitivity_lines(sheet),
+        moved=moved_by(sheet),
         correlation=_correlation_lines(sheet),
+        drawn=[m for m, p in sheet.cell.contract.mismatch.params.items() if p.largest > 0],
+        failures=sheet.failures.head(MOST_FAILURES).to_dict("records"),
         figures=[{"title": f.title, "caption": f.caption, "svg": Markup(f.svg)} for f in figures],
     )
 
 
-def _histograms(sheet: Datasheet) -> Iterator[DrawnCurve]:
+def _histograms(sheet: Datasheet) -> Iterator[DrawnFigure]:
+    """The quantities that the dies spread most visibly, in datasheet order."""
     if not len(sheet.dies):
         return
-    nominal = sheet.rows.set_index(["quantity", "at"])["typical"]
-    chosen = sheet.dies[np.isfinite(sheet.dies["sd"])].head(MOST_HISTOGRAMS)
-    for _, row in chosen.iterrows():
+    told = sheet.rows.set_index(["quantity", "at"])
+    dies = sheet.dies[np.isfinite(sheet.dies["sd"])]
+    share = dies["sd"] / dies[["low", "high"]].abs().max(axis=1)
+    for _, row in dies[dies.index.isin(share[share > WIDE].nlargest(MOST_HISTOGRAMS).index)].iterrows():
         key = (row["quantity"], row["at"])
         values = sheet.values[key].dropna()
         if varies(values):
-            label = f"{row['quantity']} {row['at']}".strip()
-            yield draw_histogram(label, row["unit"], values.to_numpy(), float(nominal[key]))
+            description = str(told["description"][key])
+            title = f"{description[:1].upper()}{description[1:]}{', ' if row['at'] else ''}{row['at']}"
+            name = f"{row['quantity']} {row['at']}".strip()
+            yield draw_histogram(title, name, row["unit"], values.to_numpy(), float(told["typical"][key]))
 
 
-def _sensitivity_lines(sheet: Datasheet) -> list[dict[str, str]]:
-    if not len(sheet.sensitivity):
-        return []
-    table = sheet.sensitivity[np.isfinite(sheet.sensitivity["share"]) & (sheet.sensitivity["share"] >= 0.01)]
-    return [
-        {
-            "quantity": f"{row['quantity']} {row['at']}".strip(), "parameter": row["parameter"],
-            "slope": f"{row['slope']:.4g} {row['slope_unit']}", "effect": engineering(row["effect"], row["unit"]),
-            "share": f"{100 * row['share']:.0f} %",
-        }
-        for _, row in table.head(MOST_SENSITIVITIES).iterrows()
-    ]  # fmt: skip
+def moved_by(sheet: Datasheet) -> dict[str, Any]:
+    """What each parameter does: ``columns`` (name, step as text) and ``rows`` of changes by that step, with its share.
+
+    The step is one sigma of a mismatch parameter, 1 % of any other one. A change too small to matter is a dot.
+    """
+    table = sheet.sensitivity
+    if not len(table):
+        return {}
+    columns = []
+    for name, part in table.groupby("parameter", sort=False):
+        steps, unit = part["step"].unique(), part["parameter_unit"].iloc[0]
+        step = engineering(steps[0], unit, 3) if len(steps) == 1 else "by level"
+        columns.append({"name": name, "step": f"{'one sigma' if part['sigma'].notna().any() else '+1 %'}: {step}"})
+    typical = sheet.rows.set_index(["quantity", "at"])["typical"].to_dict()
+    rows = []
+    for key, part in table.groupby(["quantity", "at"], sort=False):
+        if part["slope"].notna().any():
+            changes = {row["parameter"]: _change(row, typical[key]) for _, row in part.iterrows()}
+            rows.append({"quantity": key[0], "at": key[1], "cells": [changes[c["name"]] for c in columns]})
+    return {"columns": columns, "rows": rows}
+
+
+def _change(row: pd.Series, typical: float) -> dict[str, Any]:
+    change = row["slope"] * row["step"]
+    if not np.isfinite(change):
+        return {"text": "-", "share": 0.0}
+    scale = 1.0 if row["unit"] in {"dB", "deg"} else abs(typical)
+    text = "·" if abs(change) <= STILL * scale else engineering(change, row["unit"], 3)
+    return {"text": text, "share": float(np.nan_to_num(row["share"]))}
 
 
 def _correlation_lines(sheet: Datasheet) -> list[dict[str, str]]:
+    """The strongest correlations between different quantities."""
+    if not len(sheet.correlation):
+        return []
+    between = sheet.correlation[sheet.correlation["quantity_a"] != sheet.correlation["quantity_b"]]
     return [
         {
             "a": f"{row['quantity_a']} {row['at_a']}".strip(), "b": f"{row['quantity_b']} {row['at_b']}".strip(),
             "r": f"{row['r']:+.2f}", "interval": f"{row['r_low']:+.2f} .. {row['r_high']:+.2f}", "n": str(row["n"]),
         }
-        for _, row in sheet.correlation.head(MOST_CORRELATIONS).iterrows()
+        for _, row in between.head(MOST_CORRELATIONS).iterrows()
     ]  # fmt: skip
 
 

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter
+from matplotlib.axes import Axes as Plane
+from matplotlib.axis import Axis
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
-from analog_deq.verify.report.svg import INK, PROXY, SPICE, house_style, new_figure, to_svg
+from analog_deq.datasheet.axes import AXES, UNPREFIXED, CurveAxes
+from analog_deq.verify.report.svg import BAD, GOOD, INK, PROXY, SPICE, house_style, new_figure, to_svg
 
-AXES: dict[str, tuple[str, str, str]] = {
-    "open_loop_gain_db": ("open-loop gain", "frequency (Hz)", "gain (dB)"),
-    "open_loop_phase_deg": ("open-loop phase", "frequency (Hz)", "phase (deg)"),
-}
-"""Title and axis labels of a curve; units in parentheses, SI, so that the axis can show prefixes."""
-
+COLOURS = (SPICE, PROXY, GOOD, BAD, "#8a63d2", "#7a7f87")
 LOG_SPAN = 3.0
-"""Decades of a positive axis beyond which it is logarithmic."""
+"""Decades of a positive x axis beyond which it is logarithmic."""
+LONGEST = 1.3
+"""A linear x axis ends at this times the typical corner's span, however long the windows of slower corners are."""
+_COARSE = mpl.rc_context({"path.simplify_threshold": 0.25})  # of a point: forty-five corners stay some hundred kB
+
+
+class _Prefixes(EngFormatter):
+    ENG_PREFIXES = {**EngFormatter.ENG_PREFIXES, -6: "u"}  # noqa: RUF012 - matplotlib's own; the page is ASCII
 
 
 @dataclass(frozen=True, slots=True)
-class DrawnCurve:
+class DrawnFigure:
     """A figure ready for a page."""
 
     title: str
@@ -30,55 +37,86 @@ class DrawnCurve:
     caption: str
 
 
-def draw_curves(curves: pd.DataFrame, typical: str) -> list[DrawnCurve]:
-    """One figure a curve name and condition, in the order measured: every corner thin, ``typical`` bold."""
-    drawn = []
-    for (name, at), rows in curves.groupby(["curve", "at"], sort=False):
-        drawn.append(_draw_curve(str(name), str(at), rows, typical))
-    return drawn
+def draw_curves(curves: pd.DataFrame, typical: str, role: str) -> Iterator[DrawnFigure]:
+    """One figure a curve, in the order measured: every corner thin, ``typical`` bold.
+
+    Conditions of a curve share a figure where :data:`AXES` says so.
+    """
+    for name, rows in curves.groupby("curve", sort=False):
+        drawn = AXES.get(f"{role} {name}") or AXES[str(name)]
+        if drawn.together:
+            yield _draw_curve(str(name), "", drawn, rows, typical)
+        else:
+            for at, part in rows.groupby("at", sort=False):
+                yield _draw_curve(str(name), str(at), drawn, part, typical)
+
+
+@_COARSE
+@house_style
+def _draw_curve(name: str, at: str, drawn: CurveAxes, rows: pd.DataFrame, typical: str) -> DrawnFigure:
+    figure, (plane,) = new_figure(2.9)
+    conditions = list(dict.fromkeys(rows["at"]))
+    for k, condition in enumerate(conditions):
+        colour = COLOURS[k % len(COLOURS)]
+        of_corner = dict(list(rows[rows["at"] == condition].groupby("corner", sort=False)))
+        bold = of_corner.pop(typical, None)
+        for part in of_corner.values():
+            plane.plot(part["x"], part["y"], color=colour if len(conditions) > 1 else INK, linewidth=0.7, alpha=0.35)
+        if bold is not None:
+            plane.plot(bold["x"], bold["y"], color=colour, linewidth=1.9, label=condition)
+    if len(conditions) > 1:
+        plane.legend(fontsize=8)
+    _scale_x(plane, rows, typical, drawn.x)
+    _scale(plane, plane.yaxis, drawn.log_y and bool((rows["y"] > 0).all()), drawn.y)
+    others = rows["corner"].nunique() - 1
+    thin = (
+        f"; thin lines: the other {others} corners" if others > 1 else "; thin line: the other corner" if others else ""
+    )
+    title = f"{drawn.title}, {at}" if at else drawn.title
+    caption = f"Typical corner {typical}{thin}."
+    return DrawnFigure(title, _small(to_svg(figure, _identifier(name, at), f"{title}. {caption}")), caption)
 
 
 @house_style
-def _draw_curve(name: str, at: str, rows: pd.DataFrame, typical: str) -> DrawnCurve:
-    title, x_label, y_label = AXES.get(name, (name.replace("_", " "), "", ""))
-    figure, (axes,) = new_figure(2.9)
-    corners = list(dict.fromkeys(rows["corner"]))
-    for corner in sorted(corners, key=lambda c: c == typical):
-        part = rows[rows["corner"] == corner]
-        style = (SPICE, 1.9, 1.0) if corner == typical else (INK, 0.7, 0.35)
-        axes.plot(part["x"], part["y"], color=style[0], linewidth=style[1], alpha=style[2])
-    _scale(axes, "x", rows["x"].to_numpy(float), x_label)
-    _scale(axes, "y", rows["y"].to_numpy(float), y_label)
-    others = f"; thin lines: the other {len(corners) - 1} corners" if len(corners) > 1 else ""
-    where = f" at {at}" if at else ""
-    caption = f"{title}{where}, corner {typical}{others}."
-    return DrawnCurve(f"{title}{where}", to_svg(figure, _identifier(name, at), caption), caption)
-
-
-@house_style
-def draw_histogram(label: str, unit: str, values: np.ndarray, nominal: float) -> DrawnCurve:
-    """Histogram of one quantity over dies, with the nominal value."""
-    figure, (axes,) = new_figure(2.4)
-    axes.hist(values, bins=min(40, max(8, round(np.sqrt(len(values))))), color=SPICE, alpha=0.75)
+def draw_histogram(title: str, name: str, unit: str, values: np.ndarray, nominal: float) -> DrawnFigure:
+    """Histogram of one quantity over dies, with the nominal value. ``name`` labels the axis and the SVG's ids."""
+    figure, (plane,) = new_figure(2.4)
+    plane.hist(values, bins=min(40, max(8, round(np.sqrt(len(values))))), color=SPICE, alpha=0.75)
     if np.isfinite(nominal):
-        axes.axvline(nominal, color=PROXY, linewidth=1.4)
-    axes.set_ylabel("dies")
-    axes.xaxis.set_major_formatter(EngFormatter(unit if unit not in {"dB", "deg", "%", "1"} else ""))
-    axes.set_xlabel(f"{label} ({unit})" if unit in {"dB", "deg", "%"} else label)
-    caption = f"{label} over {len(values)} dies; the line is the nominal cell."
-    return DrawnCurve(f"{label}, {len(values)} dies", to_svg(figure, _identifier("hist", label), caption), caption)
+        plane.axvline(nominal, color=PROXY, linewidth=1.6)
+    plane.set_ylabel("dies")
+    plane.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    _scale(plane, plane.xaxis, False, (name, unit))
+    caption = f"{len(values)} dies; the line is the nominal cell."
+    return DrawnFigure(title, _small(to_svg(figure, _identifier("dies", name), f"{title}. {caption}")), caption)
 
 
-def _scale(axes: Axes, which: str, values: np.ndarray, label: str) -> None:
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    positive = values[values > 0]
-    logarithmic = len(positive) == len(values) and np.log10(values.max() / values.min()) > LOG_SPAN
-    (axes.set_xscale if which == "x" else axes.set_yscale)("log" if logarithmic else "linear")
-    unit = label[label.rfind("(") + 1 : -1] if label.endswith(")") else ""
-    prefixed = unit not in {"", "dB", "deg", "%", "degC", "1"}
-    if not logarithmic or prefixed:
-        axis.set_major_formatter(EngFormatter(unit if prefixed else ""))
-    axis.set_label_text(label[: label.rfind("(")].strip() if prefixed else label)
+def _scale_x(plane: Plane, rows: pd.DataFrame, typical: str, label: tuple[str, str]) -> None:
+    x = rows["x"].to_numpy(float)
+    logarithmic = bool(x.min() > 0 and np.log10(x.max() / x.min()) > LOG_SPAN)
+    _scale(plane, plane.xaxis, logarithmic, label)
+    own = rows.loc[rows["corner"] == typical, "x"].to_numpy(float)
+    if len(own) and not logarithmic and x.max() > own.min() + LONGEST * np.ptp(own):
+        plane.set_xlim(right=own.min() + LONGEST * np.ptp(own))
+
+
+def _scale(plane: Plane, axis: Axis, logarithmic: bool, label: tuple[str, str]) -> None:
+    text, unit = label
+    prefixed = unit not in UNPREFIXED
+    if logarithmic:
+        (plane.set_xscale if axis is plane.xaxis else plane.set_yscale)("log")
+        axis.set_major_locator(LogLocator(numticks=8))
+        axis.set_minor_locator(LogLocator(subs=()))
+    else:
+        axis.set_major_locator(MaxNLocator(5))
+    if prefixed or not logarithmic:
+        axis.set_major_formatter(_Prefixes(unit if prefixed else ""))
+    axis.set_label_text(text if prefixed or not unit else f"{text} ({unit})")
+
+
+def _small(svg: str) -> str:
+    """The SVG with its paths to a tenth of a point."""
+    return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d)\d+", r"\1", path[0]), svg)
 
 
 def _identifier(name: str, at: str) -> str:

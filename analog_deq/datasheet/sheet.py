@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from analog_deq.characterise.registry import measurements_of
 from analog_deq.characterise.sensitivity import cell_sensitivities
 from analog_deq.characterise.statistics import FAILED, correlations, die_values, outcome, over_corners, over_dies
 from analog_deq.netlists.cell import Cell
+from analog_deq.resources import shipped
 
 STRONG = 0.3
 """Smallest correlation between two quantities that a datasheet lists."""
@@ -43,6 +45,12 @@ class Datasheet:
     def die_count(self) -> int:
         """Number of dies simulated."""
         return len(self.values)
+
+    @property
+    def call(self) -> str:
+        """What a command line takes for the cell: the name of a shipped one, else the path of its contract."""
+        path = Path(self.cell.source)
+        return path.stem if path.parent == shipped("netlists/cells") else str(path)
 
     def record(self) -> dict[str, Any]:
         """The datasheet as plain values for JSON: facts of the cell and one object per line of each table."""
