@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers import design, proxy, synthetic_tables, table
 
+from analog_deq.equilibrium.network_noise import network_covariance
 from analog_deq.errors import FitError
 from analog_deq.fit.dynamics import fit_noise
 from analog_deq.fit.fit import fit_proxy
@@ -215,6 +216,22 @@ def test_the_flicker_of_an_op_amp_is_told_from_its_white_noise():
     f = np.logspace(3, 9, 4001)
     area = np.trapezoid(1 / f / (1 + (2 * np.pi * f * 2e-7) ** 2), f)
     assert float(flicker_band(1e3, torch.tensor(2e-7))) == pytest.approx(area, rel=1e-4)
+
+
+def test_slow_noise_of_the_loop_is_amplified_by_the_feedback():
+    """Two neurons that do not see each other: D^2 of what is at h, over (1 - D w)^2 of the neuron's own loop."""
+    p, d = proxy(), design(states=2)
+    kf, load = 4e-13, np.array([0.5e-3, 1e-3])
+    values = {**p.noise.values, "loop_flicker_v2": kf}
+    slow = p.model_copy(update={"noise": p.noise.model_copy(update={"values": values})})
+    w, slope = torch.diag(torch.tensor([0.3, -0.5], dtype=torch.float64)), torch.tensor([0.8, 0.6], dtype=torch.float64)
+    tau = torch.as_tensor(h.TAU0 + h.TAU_LOAD * load)
+    with_it, without = (network_covariance(d, q, w, load, slope, tau) for q in (slow, p))
+    at_h = kf * (1 + h.R_FEEDBACK * load) ** 2 / h.V_UNIT**2
+    band = np.log(1 / (2 * np.pi * 1e3 * tau.numpy()))  # 1 kHz is far below the pole
+    expected = slope.numpy() ** 2 * at_h * band / (1 - slope.numpy() * np.diag(w.numpy())) ** 2
+    assert (with_it - without).diagonal().numpy() == pytest.approx(expected, rel=1e-5)
+    assert abs(float((with_it - without)[0, 1])) < 1e-9 * expected.max()
 
 
 def test_a_low_loop_gain_is_part_of_the_noise():
