@@ -155,7 +155,7 @@ def _quantities(sheet: Datasheet, lines: list[dict[str, Any]], layout: _Layout) 
     columns += ["sd"] if sheet.die_count else []
     for column in columns:
         justify: Any = "left" if column in {"quantity", "at", "worst_corner"} else "right"
-        table.add_column(_TITLES[column], justify=justify, vertical="bottom", no_wrap=layout.no_wrap)
+        table.add_column(_TITLES[column], justify=justify, vertical="bottom", no_wrap=layout.no_wrap, overflow="fold")
     above = ""
     for line in lines:
         name = "" if line["quantity"] == above else line["quantity"]
