@@ -64,8 +64,8 @@ def parse_spice_number(text: str, where: str = "value") -> float:
 def engineering(value: float | None, unit: str = "", digits: int = 4) -> str:
     """Text such as ``200 ns`` or ``12.5 pF`` with ``digits`` significant figures; ``-`` for None.
 
-    >>> engineering(2.0e-7, "s")
-    '200 ns'
+    >>> engineering(2.0e-7, "s"), engineering(0.25, "%/V")
+    ('200 ns', '0.25 %/V')
     """
     if value is None:
         return "-"
@@ -73,7 +73,7 @@ def engineering(value: float | None, unit: str = "", digits: int = 4) -> str:
         return f"{value} {unit}".strip()
     if unit == "1":
         unit = ""
-    if unit in {"", "%", "%/K", "points", "dB", "deg", "-", "%FS"} or value == 0:
+    if unit in {"", "points", "dB", "deg", "-"} or unit.startswith("%") or value == 0:
         return f"{value:.{digits}g} {unit}".strip()
     exponent = max(-15, min(12, 3 * math.floor(math.log10(abs(value)) / 3)))
     scaled = f"{value / 10.0**exponent:.{digits}g}"

@@ -52,13 +52,15 @@ def tidy(quantities: pd.DataFrame) -> pd.DataFrame:
     """The table with a column ``outcome``, and a refusal of a whole measurement given to each condition it covers.
 
     A measurement that could not be simulated leaves one row per quantity with an empty ``at``. Where other rows of the
-    quantity have conditions, that row stands for all of them.
+    quantity have conditions and this copy has none, that row stands for all of them.
     """
     table = quantities.assign(outcome=quantities["status"].map(outcome))
     conditions = table.loc[table["at"] != "", KEY].drop_duplicates()
     blank = (table["at"] == "") & table["quantity"].isin(conditions["quantity"])
     genuine = table.loc[blank & (table["outcome"] == OK), "quantity"]
-    refused = blank & ~table["quantity"].isin(genuine)
+    copy = ["corner", "variant", "die", "quantity"]
+    bare = ~pd.MultiIndex.from_frame(table[copy]).isin(pd.MultiIndex.from_frame(table.loc[table["at"] != "", copy]))
+    refused = blank & bare & ~table["quantity"].isin(genuine)
     spread = table[refused].drop(columns="at").reset_index().merge(conditions, on="quantity").set_index("index")
     return pd.concat([table[~refused], spread[table.columns]]).sort_index(kind="stable")
 

@@ -53,6 +53,17 @@ def test_every_status_is_one_of_four_outcomes(status: str, kind: str) -> None:
     assert outcome(status) == kind
 
 
+def test_no_value_without_a_condition_is_no_refusal_where_the_conditions_have_their_own_rows() -> None:
+    """A bare input and one behind a source resistor: the noise corner of the first is not modelled, of both here."""
+    white = "not modelled: white"
+    for status, value in (("ok", 3.0), (white, math.nan)):
+        rows = [die("gain", math.nan, k, "", white) for k in range(3)]
+        rows += [die("gain", value, k, "source=1k", status) for k in range(3)]
+        found = tidy(table(rows))
+        assert list(found["at"]) == ["", "", "", *["source=1k"] * 3]
+        assert die_values(table(rows)).shape == (3, 2)
+
+
 def test_a_refused_measurement_counts_at_every_condition_it_covers() -> None:
     rows = [
         nominal("gain", math.nan, "tt", "", "convergence: no solution"),
