@@ -161,6 +161,7 @@ def _quantities(sheet: Datasheet, lines: list[dict[str, Any]], layout: _Layout) 
         name = "" if line["quantity"] == above else line["quantity"]
         folded = [part for part in (name, f"  {line['at']}" if line["at"] else "") if part]
         cells = {**line, "quantity": line["quantity"] if "at" in columns else "\n".join(folded)}
+        cells["typical"] = line["typical"].split(":")[0]  # why it has none is told below the table
         table.add_row(*(escape(cells[column]) for column in columns))
         above = line["quantity"]
     return table

@@ -24,6 +24,8 @@ FAILED = "failed"
 NO_ROW = f"{FAILED}: no row"
 STILL = 1e-5
 """Range over dies, relative to the largest magnitude, that the tolerances of the simulator explain."""
+FLOORS = {"dB": 1e-6, "deg": 1e-6, "%": 1e-6, "%FS": 1e-6, "1": 1e-9}
+"""Range that those tolerances explain of a quantity which may be 0, by unit."""
 NO_SPREAD = f"{NOT_MODELLED}: the dies agree to {STILL:g}, no mismatch parameter moves it"
 FEW_NORMALITY = 20
 """Dies a test of normality needs."""
@@ -140,25 +142,25 @@ def over_dies(quantities: pd.DataFrame, confidence: float = 0.95) -> pd.DataFram
         share = (math.nan, math.nan) if counts["not_modelled"] == dies else clopper_pearson(len(values), dies)
         found.append({
             "quantity": quantity, "at": at, "unit": rows["unit"].iloc[0], "corner": corner, "dies": dies,
-            "n": len(values), **_spread(valid["die"].to_numpy(), values, confidence),
+            "n": len(values), **_spread(valid["die"].to_numpy(), values, rows["unit"].iloc[0], confidence),
             "valid_low": share[0], "valid_high": share[1], **counts, "status": _spread_status(values, rows, dies),
         })  # fmt: skip
     return pd.DataFrame(found, columns=DIE_COLUMNS)
 
 
-def varies(values: np.ndarray) -> bool:
+def varies(values: np.ndarray, unit: str = "") -> bool:
     """Whether the range of some numbers is more than the simulator's tolerances."""
-    return len(values) > 1 and float(np.ptp(values)) > STILL * float(np.max(np.abs(values)))
+    return len(values) > 1 and float(np.ptp(values)) > max(STILL * float(np.max(np.abs(values))), FLOORS.get(unit, 0.0))
 
 
-def _spread(dies: np.ndarray, values: np.ndarray, confidence: float) -> dict[str, Any]:
+def _spread(dies: np.ndarray, values: np.ndarray, unit: str, confidence: float) -> dict[str, Any]:
     names = ("mean", "mean_low", "mean_high", "sd", "sd_low", "sd_high", "normal_p", "low", "high")
     row: dict[str, Any] = {**dict.fromkeys(names, math.nan), "low_die": -1, "high_die": -1}
     if not len(values):
         return row
     row |= {"mean": float(np.mean(values)), "low": float(np.min(values)), "high": float(np.max(values))}
     row |= {"low_die": int(dies[np.argmin(values)]), "high_die": int(dies[np.argmax(values)])}
-    if varies(values):
+    if varies(values, unit):
         row["mean_low"], row["mean_high"] = mean_interval(values, confidence)
         row["sd"] = float(np.std(values, ddof=1))
         row["sd_low"], row["sd_high"] = sd_interval(values, confidence)
@@ -168,7 +170,7 @@ def _spread(dies: np.ndarray, values: np.ndarray, confidence: float) -> dict[str
 
 
 def _spread_status(values: np.ndarray, rows: pd.DataFrame, dies: int) -> str:
-    if varies(values):
+    if varies(values, rows["unit"].iloc[0]):
         return OK
     if not len(values):
         return _reason(rows, dies)
@@ -194,7 +196,8 @@ def correlations(quantities: pd.DataFrame, confidence: float = 0.95) -> pd.DataF
     NaN below 4 dies). Each pair once. ``die_values(...).corr()`` is the same as a square matrix.
     """
     values = die_values(quantities)
-    values = values[[c for c in values.columns if varies(values[c].dropna().to_numpy())]]
+    units = dict(zip(quantities["quantity"], quantities["unit"], strict=True))
+    values = values[[c for c in values.columns if varies(values[c].dropna().to_numpy(), units[c[0]])]]
     names, valid = list(values.columns), values.notna().to_numpy(dtype=float)
     n, r = valid.T @ valid, values.corr(min_periods=3).to_numpy()
     quantile = float(stats.norm.ppf(0.5 + confidence / 2))

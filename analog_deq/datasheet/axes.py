@@ -25,6 +25,7 @@ _TIME = ("time", "s")
 _OHM = ("impedance", "ohm")
 _DENSITY = ("noise density", "V/rtHz")
 _OUTPUT = ("output", "V")
+_STEPS = CurveAxes("Step responses", _TIME, _OUTPUT, together=True)
 _TRANSRESISTANCE = CurveAxes("Output against input current", ("input current", "A"), _OUTPUT)
 _RESPONSE = CurveAxes("Small-signal response", _FREQUENCY, ("output over input", "V/V"), log_y=True, together=True)
 _CURRENT_RESPONSE = CurveAxes("Small-signal response", _FREQUENCY, ("output per ampere", "ohm"), True, together=True)
@@ -35,6 +36,7 @@ AXES: Mapping[str, CurveAxes] = {
     "output_swing": CurveAxes("Output swing, unity feedback", ("wanted output", "V"), _OUTPUT),
     "common_mode_error": CurveAxes("Error over the common mode", ("common-mode input", "V"), ("output error", "V")),
     "step_response": CurveAxes("Step response", _TIME, _OUTPUT),
+    **{f"{role} step_response": _STEPS for role in ("activation", "driver", "integrator", "summer")},
     "psrr_vdd_db": CurveAxes("Rejection of the positive supply", _FREQUENCY, ("PSRR", "dB")),
     "psrr_vss_db": CurveAxes("Rejection of the negative supply", _FREQUENCY, ("PSRR", "dB")),
     "cmrr_db": CurveAxes("Common-mode rejection", _FREQUENCY, ("CMRR", "dB")),

@@ -12,7 +12,6 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from analog_deq.characterise.statistics import varies
 from analog_deq.datasheet.plots import DrawnFigure, draw_curves, draw_histogram
 from analog_deq.datasheet.sheet import Datasheet
 from analog_deq.records import OK
@@ -43,6 +42,9 @@ def quantity_lines(sheet: Datasheet) -> list[dict[str, Any]]:
         spread = {(row["quantity"], row["at"]): row for _, row in sheet.dies.iterrows()}
     lines: list[dict[str, Any]] = []
     for _, rows in sheet.rows.groupby("quantity", sort=False):
+        alike = len(rows) > 1 and rows["typical_status"].nunique() == 1 and not rows["n"].any()
+        if alike and not rows["missed"].any():  # nothing is said of one condition that is not said of all
+            rows = rows.head(1).assign(at=f"all {len(rows)} conditions")
         for k, (_, row) in enumerate(rows.iterrows()):
             unit, measured = row["unit"], bool(row["n"])
             missing = row["typical_status"] != OK
@@ -98,20 +100,20 @@ def render_html(sheet: Datasheet) -> str:
 
 
 def _histograms(sheet: Datasheet) -> Iterator[DrawnFigure]:
-    """The quantities that the dies spread most visibly, in datasheet order."""
+    """The quantities that the dies spread most visibly, in datasheet order, each at the condition it shows most at."""
     if not len(sheet.dies):
         return
     told = sheet.rows.set_index(["quantity", "at"])
     dies = sheet.dies[np.isfinite(sheet.dies["sd"])]
-    share = dies["sd"] / dies[["low", "high"]].abs().max(axis=1)
-    for _, row in dies[dies.index.isin(share[share > WIDE].nlargest(MOST_HISTOGRAMS).index)].iterrows():
+    share = (dies["sd"] / dies[["low", "high"]].abs().max(axis=1)).sort_values(ascending=False, kind="stable")
+    widest = dies.loc[share[share > WIDE].index].drop_duplicates("quantity").head(MOST_HISTOGRAMS)
+    for _, row in widest.sort_index().iterrows():
         key = (row["quantity"], row["at"])
-        values = sheet.values[key].dropna()
-        if varies(values):
-            description = str(told["description"][key])
-            title = f"{description[:1].upper()}{description[1:]}{', ' if row['at'] else ''}{row['at']}"
-            name = f"{row['quantity']} {row['at']}".strip()
-            yield draw_histogram(title, name, row["unit"], values.to_numpy(), float(told["typical"][key]))
+        description = str(told["description"][key])
+        title = f"{description[:1].upper()}{description[1:]}{', ' if row['at'] else ''}{row['at']}"
+        name = f"{row['quantity']} {row['at']}".strip()
+        values = sheet.values[key].dropna().to_numpy()
+        yield draw_histogram(title, name, row["unit"], values, float(told["typical"][key]))
 
 
 def moved_by(sheet: Datasheet) -> dict[str, Any]:
@@ -128,28 +130,31 @@ def moved_by(sheet: Datasheet) -> dict[str, Any]:
         step = engineering(steps[0], unit, 3) if len(steps) == 1 else "by level"
         columns.append({"name": name, "step": f"{'one sigma' if part['sigma'].notna().any() else '+1 %'}: {step}"})
     typical = sheet.rows.set_index(["quantity", "at"])["typical"].to_dict()
-    rows = []
-    for key, part in table.groupby(["quantity", "at"], sort=False):
-        if part["slope"].notna().any():
-            changes = {row["parameter"]: _change(row, typical[key]) for _, row in part.iterrows()}
-            rows.append({"quantity": key[0], "at": key[1], "cells": [changes[c["name"]] for c in columns]})
+    rows: list[dict[str, Any]] = []
+    for quantity, conditions in table[table["slope"].notna()].groupby("quantity", sort=False):
+        for k, (at, part) in enumerate(conditions.groupby("at", sort=False)):
+            changes = {row["parameter"]: _change(row, typical[quantity, at]) for _, row in part.iterrows()}
+            cells = [changes.get(column["name"], _UNKNOWN) for column in columns]
+            rows.append({"quantity": quantity, "at": at, "again": k > 0, "cells": cells})
     return {"columns": columns, "rows": rows}
+
+
+_UNKNOWN = {"text": "-", "share": 0.0}
 
 
 def _change(row: pd.Series, typical: float) -> dict[str, Any]:
     change = row["slope"] * row["step"]
-    if not np.isfinite(change):
-        return {"text": "-", "share": 0.0}
     scale = 1.0 if row["unit"] in {"dB", "deg"} else abs(typical)
     text = "·" if abs(change) <= STILL * scale else engineering(change, row["unit"], 3)
     return {"text": text, "share": float(np.nan_to_num(row["share"]))}
 
 
 def _correlation_lines(sheet: Datasheet) -> list[dict[str, str]]:
-    """The strongest correlations between different quantities."""
+    """The strongest correlations between different quantities, of each pair at the conditions where it is strongest."""
     if not len(sheet.correlation):
         return []
     between = sheet.correlation[sheet.correlation["quantity_a"] != sheet.correlation["quantity_b"]]
+    between = between.drop_duplicates(["quantity_a", "quantity_b"])
     return [
         {
             "a": f"{row['quantity_a']} {row['at_a']}".strip(), "b": f"{row['quantity_b']} {row['at_b']}".strip(),

@@ -16,7 +16,9 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 from analog_deq.datasheet.axes import AXES, UNPREFIXED, CurveAxes
 from analog_deq.verify.report.svg import BAD, GOOD, INK, PROXY, SPICE, house_style, new_figure, to_svg
 
-COLOURS = (SPICE, PROXY, GOOD, BAD, "#8a63d2", "#7a7f87")
+COLOURS = (SPICE, PROXY, GOOD, BAD, "#8a63d2", "#8d7b2f", "#c45aa6", "#3d9aa8")
+PLAIN = "plain"
+"""What a condition without a name is called beside others."""
 LOG_SPAN = 3.0
 """Decades of a positive x axis beyond which it is logarithmic."""
 LONGEST = 1.3
@@ -63,7 +65,7 @@ def _draw_curve(name: str, at: str, drawn: CurveAxes, rows: pd.DataFrame, typica
         for part in of_corner.values():
             plane.plot(part["x"], part["y"], color=colour if len(conditions) > 1 else INK, linewidth=0.7, alpha=0.35)
         if bold is not None:
-            plane.plot(bold["x"], bold["y"], color=colour, linewidth=1.9, label=condition)
+            plane.plot(bold["x"], bold["y"], color=colour, linewidth=1.9, label=condition or PLAIN)
     if len(conditions) > 1:
         plane.legend(fontsize=8)
     _scale_x(plane, rows, typical, drawn.x)

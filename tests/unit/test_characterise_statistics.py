@@ -362,3 +362,12 @@ def test_a_spread_that_follows_the_state_moves_each_level_by_its_own_sigma() -> 
     wan = 1e-6 * (0.348 + 16.030 * r - 43.853 * r**2 + 45.393 * r**3 - 16.815 * r**4)
     assert list(found["effect"]) == pytest.approx(list(wan))
     assert list(found["share"]) == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_rounding_of_a_quantity_that_may_be_zero_is_no_spread() -> None:
+    """Peaking of a first-order cell: 0 dB, or what rounding leaves of it."""
+    rows = [die("gain", 1e-15 * (k % 2), k) for k in range(10)]
+    found = over_dies(table(rows).assign(unit="dB"))
+    assert math.isnan(found["sd"][0])
+    assert found["status"][0].startswith("not modelled: the dies agree")
+    assert over_dies(table(rows))["status"][0] == "ok", "volts have no floor"
