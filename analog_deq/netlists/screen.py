@@ -22,6 +22,9 @@ ELEMENT_WORDS = {
 }  # fmt: skip
 """Allowed element letters and the fewest words such a line can have."""
 
+PLAIN_WORDS = {"d": 4, "q": 5, "j": 5, "m": 6, "s": 6, "w": 5, "t": 5}
+"""Fewest words before the first assignment: name, nodes, and a model where there must be one; 3 for other elements."""
+
 CARDS = frozenset({".subckt", ".ends", ".model", ".param", ".func"})
 GLOBAL_CARDS = frozenset({".model", ".param", ".func"})
 """Cards that may stand beside the cell's `.subckt`: `nest` can move them inside."""
@@ -128,7 +131,9 @@ def _screen_line(line: LogicalLine) -> None:
             f"is not an element a cell may hold ({card!r})",
             "allowed are R C L K V I E G F H B D Q J M X S W T, each with a number or name after the letter",
         )
-    elif len(line.text.replace("=", " = ").split()) < ELEMENT_WORDS[card[0]]:
+    elif len(line.text.replace("=", " = ").split()) < ELEMENT_WORDS[card[0]] or _plain_words(
+        line.text
+    ) < PLAIN_WORDS.get(card[0], 3):
         raise line.error("is too short for its element", "give its nodes and a value")
     # Patterns look at the line as written, trailing comment included: a comment ngspice reads otherwise hides nothing.
     if _RANDOM.search(line.raw):
@@ -174,3 +179,8 @@ def included_file(line: LogicalLine) -> tuple[str, str]:
             "names no file of the cell's own folder", "include a file beside the cell, by its relative name"
         )
     return name, names[1].lower() if library else ""
+
+
+def _plain_words(text: str) -> int:
+    before, assigned, _ = text.partition("=")
+    return len(before.split()) - bool(assigned)

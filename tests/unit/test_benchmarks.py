@@ -28,7 +28,7 @@ from analog_deq.train.checkpoint import Checkpoint, write_checkpoint
 from analog_deq.verify.verdict import Check, VerifyReport
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-SCRIPTS = ("monte_carlo", "whole_network", "accuracy")
+SCRIPTS = ("monte_carlo", "whole_network", "accuracy", "pyspice", "cells")
 KEYS = ["id", "ours", "peer", "peer_name", "ratio", "bar", "holds", "n", "spread", "machine"]
 NOWHERE = Simulator(Path("/nonexistent/ngspice"), "46", False)
 

@@ -6,7 +6,7 @@ import doctest
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from analog_deq.errors import NetlistError
@@ -88,6 +88,7 @@ def test_each_attack_is_refused_inside_the_cell(line: str) -> None:
     place=st.integers(0, GOOD.count("\n")),
     split=st.booleans(),
 )
+@example(line="V9 out", case=str, indent="", place=6, split=False)  # the continuation that follows is not its value
 def test_no_place_case_indent_or_continuation_hides_one(
     line: str, case: object, indent: str, place: int, split: bool
 ) -> None:
