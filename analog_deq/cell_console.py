@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MOST_FAILURES = 20
 _TITLES = {
-    "quantity": "quantity", "at": "at", "typical": "typical", "low": "lowest", "high": "highest", "worst": "worst",
+    "quantity": "quantity", "at": "at", "low": "lowest", "high": "highest", "worst": "worst",
     "worst_corner": "worst corner", "sd": "sd over dies",
 }  # fmt: skip
 _OVER_CORNERS = {"low", "high", "worst", "worst_corner"}
@@ -149,13 +149,15 @@ def render_datasheet(console: Console, result: CharacteriseResult) -> None:
 
 
 def _quantities(sheet: Datasheet, lines: list[dict[str, Any]], layout: _Layout) -> Table:
-    title = f"{sheet.cell.name} ({sheet.cell.role}), typical {sheet.corners[0]}"
+    corner = f"typical {sheet.corners[0]}" if sheet.first == "typical" else f"at {sheet.first}"
+    title = f"{sheet.cell.name} ({sheet.cell.role}), {corner}"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, layout.gap))
     columns = [column for column in layout.columns if column not in _OVER_CORNERS or len(sheet.corners) > 1]
     columns += ["sd"] if sheet.die_count else []
     for column in columns:
         justify: Any = "left" if column in {"quantity", "at", "worst_corner"} else "right"
-        table.add_column(_TITLES[column], justify=justify, vertical="bottom", no_wrap=layout.no_wrap, overflow="fold")
+        heading = sheet.first if column == "typical" else _TITLES[column]
+        table.add_column(heading, justify=justify, vertical="bottom", no_wrap=layout.no_wrap, overflow="fold")
     above = ""
     for line in lines:
         name = "" if line["quantity"] == above else line["quantity"]

@@ -40,7 +40,7 @@ class DrawnFigure:
 
 
 def draw_curves(curves: pd.DataFrame, typical: str, role: str) -> Iterator[DrawnFigure]:
-    """One figure a curve, in the order measured: every corner thin, ``typical`` bold.
+    """One figure a curve, in the order measured: every corner thin, the first one, ``typical``, bold.
 
     Conditions of a curve share a figure where :data:`AXES` says so.
     """
@@ -75,7 +75,7 @@ def _draw_curve(name: str, at: str, drawn: CurveAxes, rows: pd.DataFrame, typica
         f"; thin lines: the other {others} corners" if others > 1 else "; thin line: the other corner" if others else ""
     )
     title = f"{drawn.title}, {at}" if at else drawn.title
-    caption = f"Typical corner {typical}{thin}."
+    caption = f"Corner {typical}{thin}."
     return DrawnFigure(title, _small(to_svg(figure, _identifier(name, at), f"{title}. {caption}")), caption)
 
 

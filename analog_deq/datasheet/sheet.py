@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analog_deq.characterise.blocks import DIE, NOMINAL
+from analog_deq.characterise.corners import typical_corner
 from analog_deq.characterise.registry import measurements_of
 from analog_deq.characterise.sensitivity import cell_sensitivities
 from analog_deq.characterise.statistics import FAILED, correlations, die_values, outcome, over_corners, over_dies
@@ -25,9 +26,9 @@ STRONG = 0.3
 class Datasheet:
     """A characterised cell. The frames are those of ``characterise.statistics``, with a ``description`` column.
 
-    ``corners`` are the names of the corners, the typical one first; ``values`` the dies' values, a column per quantity;
-    ``failures`` a row per simulated copy that failed: ``measurement, corner, variant, die, status, deck`` (its run
-    folder), ``row`` (of the quantities table, to simulate it again).
+    ``corners`` are the names of the corners as asked; the frames call the value at the first one typical. ``values``:
+    the dies' values, a column per quantity; ``failures``: a row per simulated copy that failed: ``measurement, corner,
+    variant, die, status, deck`` (its run folder), ``row`` (of the quantities table, to simulate it again).
     """
 
     cell: Cell
@@ -45,6 +46,11 @@ class Datasheet:
     def die_count(self) -> int:
         """Number of dies simulated."""
         return len(self.values)
+
+    @property
+    def first(self) -> str:
+        """What the values at the first corner are called: typical, or that corner's name when it is another."""
+        return "typical" if self.corners[0] == typical_corner(self.cell).name else self.corners[0]
 
     @property
     def call(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from analog_deq.characterise.blocks import NOMINAL
+from analog_deq.characterise.blocks import NOMINAL, library_drawn
 from analog_deq.characterise.campaign import Question, characterise
 from analog_deq.characterise.corners import full_grid, select_corners, typical_corner
 from analog_deq.characterise.measurement import NOT_MODELLED, UNDEFINED
@@ -71,10 +71,13 @@ def ask(
     ``die`` asks for that one die alone. Dies are simulated at the first corner asked for.
     """
     chosen = tuple(select_corners(cell, corners, _recall_worst(cell, runs)))
-    if (dies or die is not None) and cell.contract.mismatch.mode == "none":
+    if dies and die is not None:
+        raise SpecError(f"--dies {dies} --die {die}: give one of them; --die is one die alone, by its number")
+    if (dies or die is not None) and not (library_drawn(cell) or cell.contract.mismatch.params):
+        mode = cell.contract.mismatch.mode
         raise SpecError(
-            f"--dies: {cell.source}: mismatch.mode = 'none': every die would be the same; describe the mismatch or "
-            "leave the dies out"
+            f"--dies: {cell.source}: mismatch.mode = {mode!r} and no [mismatch.params]: every die would be the same; "
+            "describe the mismatch or leave the dies out"
         )
     numbers = (die,) if die is not None else tuple(range(dies))
     fitting = measurements_of(cell.role, tuple(measurements))

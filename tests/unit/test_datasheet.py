@@ -237,6 +237,16 @@ def test_a_cell_without_dies_or_moved_parameters_has_no_such_sections() -> None:
         assert words not in text
 
 
+def test_a_single_corner_is_not_called_typical_unless_it_is() -> None:
+    table = quantities()
+    tables = {"quantities": table[table["corner"] == CORNERS[1]], "curves": curves().head(0)}
+    sheet = make_datasheet(load_cell("opamp_2stage"), tables, simulator="x")
+    assert sheet.first == "ss_125C_1p62V"
+    assert "ypical" not in render_html(sheet)
+    assert "typical" not in shown(sheet, 140)
+    assert "ss_125C_1p62V" in shown(sheet, 140)
+
+
 def test_markdown_has_a_row_a_line(sheet: Datasheet) -> None:
     rows = [x for x in render_markdown(sheet).splitlines() if x.startswith("|")]
     assert len(rows) == 2 + len(quantity_lines(sheet))
@@ -259,7 +269,7 @@ def test_every_curve_of_every_measurement_has_title_and_axes() -> None:
 def test_conditions_share_a_figure_where_that_helps() -> None:
     figures = list(draw_curves(curves(), CORNERS[0], "opamp"))
     assert [f.title for f in figures] == ["Open-loop gain", "Output impedance"]
-    assert figures[0].caption == "Typical corner tt_27C_1p8V; thin lines: the other 2 corners."
+    assert figures[0].caption == "Corner tt_27C_1p8V; thin lines: the other 2 corners."
     assert all(state in figures[1].svg for state in ("open", "closed"))
     assert "10 kohm" in figures[1].svg, "a logarithmic axis with prefixes"
     assert re.search(r"\d(u|µ)V", figures[0].svg) is None
