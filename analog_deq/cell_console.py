@@ -38,7 +38,6 @@ class _Layout:
     """Columns of the table of quantities; without ``at``, the condition stands below the quantity's name."""
 
     columns: tuple[str, ...]
-    gap: int = 1
     no_wrap: bool = True
 
 
@@ -151,7 +150,7 @@ def render_datasheet(console: Console, result: CharacteriseResult) -> None:
 def _quantities(sheet: Datasheet, lines: list[dict[str, Any]], layout: _Layout) -> Table:
     corner = f"typical {sheet.corners[0]}" if sheet.first == "typical" else f"at {sheet.first}"
     title = f"{sheet.cell.name} ({sheet.cell.role}), {corner}"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, layout.gap))
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     columns = [column for column in layout.columns if column not in _OVER_CORNERS or len(sheet.corners) > 1]
     columns += ["sd"] if sheet.die_count else []
     for column in columns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from analog_deq.characterise.registry import measurements_of
 from analog_deq.netlists.cell import Cell
 from analog_deq.netlists.library import load_cell
 from analog_deq.pipeline.characterise import ask
+from analog_deq.records import Deck
 from analog_deq.statistics import dies_needed
 
 YIELD_CLAIMS = (0.90, 0.95, 0.99, 0.99865)
@@ -38,7 +38,8 @@ class Forecast:
 def forecast(cell_name: str, *, runs: Path, jobs: int, out: Path | None = None, **asked: Any) -> Forecast:
     """What :func:`characterise_cell` would simulate, without simulating. With ``out``, its decks are written there.
 
-    The time is measured seconds per analysis on two cores of a 2020s server, times the analyses; take it as a guide.
+    Each deck gets a folder of its own, with what it includes and the command that runs it; time windows are those of a
+    guessed bandwidth. The time is a guide: what decks and copies of the shipped op-amps took, over ``jobs``.
     """
     cell = load_cell(cell_name)
     question = ask(cell, runs=runs, **asked)
@@ -57,9 +58,7 @@ def forecast(cell_name: str, *, runs: Path, jobs: int, out: Path | None = None, 
         total_decks, total_analyses, seconds = total_decks + len(prepared), total_analyses + analyses, seconds + cost
         if out is not None:
             for item in prepared:
-                _write_deck(
-                    item.deck.text, item.deck.files, out / f"{m.name}_{item.block.corner.name}_{item.deck.sha256[:8]}"
-                )
+                _write_deck(item.deck, out / f"{m.name}_{item.block.corner.name}_{item.deck.sha256[:8]}")
     needed = {f"{claim:.5g}": dies_needed(claim) for claim in YIELD_CLAIMS}
     return Forecast(
         cell.name, tuple(c.name for c in question.corners), tuple(rows), total_decks, total_analyses, seconds,
@@ -71,8 +70,8 @@ def _guess_bandwidth(cell: Cell) -> float:
     return 1e6 if any(m.ranging for m in measurements_of(cell.role)) else math.nan
 
 
-def _write_deck(text: str, files: Sequence[tuple[str, str]], folder: Path) -> None:
+def _write_deck(deck: Deck, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in (("deck.cir", text), *files):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    command = " ".join(["ngspice -n", *(f"-D {argument}" for argument in deck.arguments), "-b deck.cir"])
+    for name, content in (("deck.cir", deck.text), *deck.files, ("command.txt", f"{command}\n")):
         (folder / name).write_text(content)
