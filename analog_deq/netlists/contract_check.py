@@ -6,7 +6,14 @@ import math
 from pathlib import Path
 
 from analog_deq.errors import SpecError
-from analog_deq.netlists.contract_schema import DRAW_REACH, OPTIONAL_PINS, ROLES, CellContract
+from analog_deq.netlists.contract_schema import (
+    ABSOLUTE_ZERO_CELSIUS,
+    CONDITIONS,
+    DRAW_REACH,
+    OPTIONAL_PINS,
+    ROLES,
+    CellContract,
+)
 from analog_deq.netlists.header import SubcktHeader
 from analog_deq.units import parse_spice_number
 
@@ -58,8 +65,24 @@ def check_contract(contract: CellContract, header: SubcktHeader, path: Path) -> 
             refuse(
                 f"params.{name}.default", spec.default, f"{cell.netlist} says {header.params[name]}; make them agree"
             )
+    _check_conditions(contract, path)
     _check_corners(contract, header, path)
     _check_state_and_mismatch(contract, path)
+
+
+def _check_conditions(contract: CellContract, path: Path) -> None:
+    for name, condition in contract.conditions.items():
+        where = f"{path}: conditions.{name}"
+        if name not in CONDITIONS:
+            raise SpecError(f"{where}: nothing reads it; known are {', '.join(CONDITIONS)}")
+        if condition.unit != CONDITIONS[name]:
+            raise SpecError(f"{where}.unit = {condition.unit!r}: give it in {CONDITIONS[name]}")
+        low = condition.typ if condition.min is None else condition.min
+        high = condition.typ if condition.max is None else condition.max
+        if not low <= condition.typ <= high:
+            raise SpecError(f"{where} = {low:g} to {high:g}, typ {condition.typ:g}: must rise from min over typ to max")
+        if name == "temp" and low <= ABSOLUTE_ZERO_CELSIUS:
+            raise SpecError(f"{where} = {low:g}: no temperature is below {ABSOLUTE_ZERO_CELSIUS:g} C; mend it")
 
 
 def _check_corners(contract: CellContract, header: SubcktHeader, path: Path) -> None:

@@ -44,7 +44,8 @@ class _Frozen(BaseModel):
 class CellSection(_Frozen):
     """What the cell is, where its netlist lies (a file beside the contract), where its numbers come from and hold."""
 
-    name: str
+    # a name is written into decks: a line break in it would begin a line of its own, and ngspice runs commands
+    name: Annotated[str, Field(pattern=r"^[ -~]+$")]
     role: RoleName
     netlist: str
     subckt: str
@@ -211,8 +212,16 @@ class ProcessCorner(_Frozen):
     params: dict[str, Finite] = Field(default_factory=dict)
 
 
+CONDITIONS = {
+    "vdd": "V", "vss": "V", "temp": "C", "load": "F", "load_r": "ohm", "in_cm": "V", "out_cm": "V", "in_range": "V",
+    "step": "V", "read": "V", "source_r": "ohm", "gain": "V/V",
+}  # fmt: skip
+"""Unit of each condition that a measurement reads."""
+ABSOLUTE_ZERO_CELSIUS = -273.15
+
+
 class Condition(_Frozen):
-    """Range a supply, temperature or load may take."""
+    """Range a supply, temperature or load may take: one of ``CONDITIONS``, in its unit."""
 
     typ: Finite
     unit: str

@@ -42,7 +42,7 @@ def build_deck(
     ``save`` lists the vectors to keep (required unless the deck is a noise deck, which must save none:
     ngspice 46 refuses ``noise`` under a ``save``). ``options`` become one ``.options`` card; ``True`` prints a
     bare flag such as ``klu``. Raises NetlistError for a mixed noise deck, a missing save list, a duplicate
-    element, or non-finite numbers.
+    element, a title of more than one line, or non-finite numbers.
     """
     noise = any(isinstance(c, Noise) for c in commands)
     if noise and (save or any(not isinstance(c, (Noise, Alter, Reseed)) for c in commands)):
@@ -51,6 +51,8 @@ def build_deck(
         raise NetlistError("ngspice has no .noise under KLU; drop the klu option from the noise deck")
     if not noise and not save:
         raise NetlistError("a deck needs a list of vectors to save")
+    if not title.isprintable():
+        raise NetlistError(f"a deck's title is one line of printable text; got {title!r}")
     _refuse_duplicates(circuit)
     lines = [f"* {title}", *circuit, f".temp {number(temperature_celsius)}"]
     if options:

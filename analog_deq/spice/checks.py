@@ -56,7 +56,8 @@ def check_deck(deck: Deck) -> None:
     """Nothing, when the deck cannot be misread silently. NetlistError otherwise, quoting the line.
 
     ngspice takes any first line as the title (and drops an element there), accepts a missing ``.end``, and runs
-    ``*#`` comments as shell-capable commands. Included files must be plain relative names without control blocks.
+    ``*#`` comments as shell-capable commands. Included files must be plain relative names without control blocks, and
+    the deck has one control block at most.
     """
     lines = deck.text.splitlines()
     first = lines[0] if lines else ""
@@ -69,6 +70,9 @@ def check_deck(deck: Deck) -> None:
             start = line.strip().lower()
             if _COMMAND_COMMENT.match(start) or (source != "deck" and start.startswith((".control", ".endc"))):
                 raise NetlistError(f"{source}:{number}: {line.strip()!r} can be run as a command by ngspice; remove it")
+    blocks = sum(line.strip().lower().startswith(".control") for line in lines)
+    if blocks > 1:
+        raise NetlistError(f"a deck has one control block, its own; this one has {blocks}, so a name carried one in")
     for name, _ in deck.files:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or name in {"", "deck.cir", "out.raw", "ngspice.log"}:

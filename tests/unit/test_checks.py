@@ -110,6 +110,7 @@ def deck(text: str, *files: tuple[str, str]) -> Deck:
         (deck(""), "first line is its title"),
         (deck("* t\nV1 a 0 1\n"), "must end with '.end'"),
         (deck("* t\n *#SHELL touch x\n.end\n"), "as a command"),
+        (deck("* t\n.control\nshell x\n.endc\n* u\n.control\nop\n.endc\n.end\n"), "has 2, so a name carried one in"),
         (deck("* t\n.end\n", ("cell.cir", "  .CONTROL\n")), r"cell.cir:1.*run as a command"),
         (deck("* t\n.end\n", ("../cell.cir", "")), "relative name"),
         (deck("* t\n.end\n", ("/cell.cir", "")), "relative name"),

@@ -33,6 +33,12 @@ def test_a_number_that_is_not_finite_is_refused(value):
         build_deck("t", DIVIDER, [Op()], save=["v(b)"], temperature_celsius=value)
 
 
+@pytest.mark.parametrize("title", ["a\n.control\nshell touch harm\n.endc\n* ", "a\rb", "a\x0c.control"])
+def test_a_title_that_would_begin_another_line_is_refused(title):
+    with pytest.raises(NetlistError, match="one line of printable text"):
+        build_deck(title, DIVIDER, [Op()], save=["v(b)"])
+
+
 def test_layout_of_a_deck():
     deck = build_deck(
         "divider", DIVIDER, [Op(), Alter((("v1", 0.5),)), Dc("V1", -1.0, 1.0, 0.5)], save=["v(b)"],
