@@ -130,7 +130,7 @@ def render_datasheet(console: Console, result: CharacteriseResult) -> None:
     tables = [_quantities(sheet, measured, layout) for layout in _LAYOUTS]
     unlimited = console.options.update(max_width=10_000)
     fitting = [table for table in tables if Measurement.get(console, unlimited, table).maximum <= console.width]
-    console.print((fitting or tables[-1:])[0])
+    console.print((fitting or tables[-1:])[0] if measured else f"{sheet.cell.name}: nothing could be measured")
     _render_without_value(console, lines)
     for failure in sheet.failures.head(MOST_FAILURES).to_dict("records"):
         die = f" {failure['die']}" if failure["die"] >= 0 else ""
@@ -140,6 +140,8 @@ def render_datasheet(console: Console, result: CharacteriseResult) -> None:
         console.print(Text.assemble(("failed: ", "bold red"), text), soft_wrap=True)
     if len(sheet.failures) > MOST_FAILURES:
         console.print(f"and {len(sheet.failures) - MOST_FAILURES} more failed; see the status column of the table")
+    if (sheet.failures["corner"] == sheet.corners[0]).any():
+        console.print(f"`analog-deq check {sheet.call}` names the line and the mend", markup=False, soft_wrap=True)
     took = "reused, finished earlier" if result.reused else f"{result.seconds:.1f} s"
     counts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result.summary.items())
     console.print(f"{len(sheet.corners)} corners, {sheet.die_count} dies; {counts}; {took}", markup=False)

@@ -32,10 +32,14 @@ class _RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        text = Text("" if speed is None else f"{speed:.3g}/s", style="progress.data.speed")
+        text = Text("" if speed is None else _rate(speed), style="progress.data.speed")
         if task.fields["failed"]:
             text.append(f"  {task.fields['failed']} failed", style="bold red")
         return text
+
+
+def _rate(steps_per_s: float) -> str:
+    return f"{steps_per_s:.3g}/s" if steps_per_s < 100 else f"{steps_per_s:.0f}/s"
 
 
 class BarProgress(Progress):
@@ -90,7 +94,7 @@ class LineProgress(Progress):
                 self._printed = now
                 rate = self._done / (now - self._began)
                 left = f", {(self._total - self._done) / rate:.0f} s left" if rate and self._done < self._total else ""
-                self._print(f"{self._state()}, {rate:.3g}/s{left}")
+                self._print(f"{self._state()}, {_rate(rate)}{left}")
 
     def note(self, text: str) -> None:
         self._print(text)

@@ -303,6 +303,31 @@ def test_wrong_use_is_exit_2_and_calls_nothing(
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check"], "CELL"),
+        (["check", "nope"], "no shipped cell of that name"),
+        (["init-cell", "nowhere.cir"], "nowhere.cir"),
+        (["characterise", "opamp_2stage", "--dies", "-1"], "--dies"),
+        (["characterise", "opamp_2stage", "--seed", "x"], "--seed"),
+        (["characterise", "opamp_2stage", "--corners", "hot", "--dry-run"], "no corner 'hot'; use typ, quick, full"),
+        (["characterise", "opamp_2stage", "--executor", "ray://x"], "ray://x"),
+        (["replay-row", "opamp_2stage", "nowhere.parquet", "3"], "nowhere.parquet"),
+        (["replay-row", "opamp_2stage", "proxy.json", "0"], "no calibration table"),
+        (["boyle", "cells", "--set", "gbw=1e6"], "no parameter 'gbw'; write PARAMETER=VALUE with one of a0"),
+        (["boyle", "cells", "--set", "gbw_hz=1M"], "'1M' is milli to ngspice"),
+    ],
+)
+def test_wrong_use_of_a_cell_command_is_exit_2(arguments: list[str], message: str, folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    result = call(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert sorted(folder.iterdir()) == before
+
+
 # ------------------------------------------------------------------ what reaches the library
 
 
@@ -319,6 +344,30 @@ def test_options_reach_the_library(pipeline: FakePipeline, folder: Path) -> None
     assert verify["limits"] == Path("limits.toml")
     assert "timeout_s" not in verify  # the library's default stands
     assert train["baselines"] is False
+
+
+def test_a_drafted_contract_is_told_in_words_and_in_json(folder: Path) -> None:
+    for name in ("a", "b"):
+        (folder / f"{name}.cir").write_text(".subckt cell row col bias g=1e-5\nR1 row col {1/g}\nR2 bias 0 1\n.ends\n")
+    told, machine = call("init-cell", "a.cir"), call("init-cell", "b.cir", "--json")
+    assert (told.exit_code, machine.exit_code) == (0, 0)
+    assert told.stdout.startswith("wrote a.toml  (role synapse)")
+    assert "tie.bias: where does this pin go?" in told.stdout
+    assert told.stdout.rstrip().endswith("then: analog-deq check a.toml")
+    payload = json.loads(machine.stdout)
+    assert (payload["contract"], payload["role"]) == ("b.toml", "synapse")
+    assert any(point.startswith("tie.bias") for point in payload["open_points"])
+    assert call("init-cell", "a.cir").exit_code == 2, "what is there is never replaced"
+
+
+def test_a_dry_run_needs_no_simulator(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANALOG_DEQ_NGSPICE", str(folder / "no-such-ngspice"))
+    result = call("characterise", "opamp_macro", "--corners", "full", "--dies", "3", "--dry-run", "--json")
+    assert result.exit_code == 0, result.stderr
+    payload = json.loads(result.stdout, parse_constant=pytest.fail)
+    assert (payload["command"], payload["cell"], payload["dies"]) == ("characterise", "opamp_macro", 3)
+    assert payload["decks"] == sum(row["decks"] for row in payload["rows"])
+    assert not (folder / "runs").exists()
 
 
 def test_shipped_names_resolve_and_files_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -322,6 +322,15 @@ def test_a_failed_simulation_is_told_with_its_deck_and_row(sheet: Datasheet) -> 
     assert "3 corners, 40 dies; copies 100, failed 1" in text
 
 
+def test_a_cell_that_fails_altogether_is_sent_to_check() -> None:
+    broken = quantities().query("variant == 'nominal'").assign(value=math.nan, status="simulation: no model 'nfet'")
+    text = shown(make_datasheet(load_cell("opamp_2stage"), {"quantities": broken, "curves": curves().head(0)},
+                                simulator="x"), 100)  # fmt: skip
+    assert "opamp_2stage: nothing could be measured" in text
+    assert "`analog-deq check opamp_2stage` names the line and the mend" in text
+    assert text.count("failed: ") == len(broken.drop_duplicates(["measurement", "corner"]))
+
+
 # --- a real browser -------------------------------------------------------------------------------------------------
 
 
