@@ -125,7 +125,8 @@ def explain_failure(cell: Cell, corner: Corner, error: SimulationError) -> str:
 
     The run's folder must still stand: the whole log is read.
     """
-    log = "" if error.folder is None else (error.folder / "ngspice.log").read_text(encoding="latin-1")
+    path = None if error.folder is None else error.folder / "ngspice.log"
+    log = path.read_text(encoding="latin-1") if path is not None and path.is_file() else ""
     netlist = netlist_path(cell)
     for symptom in _SYMPTOMS:
         match = symptom.words.search(f"{log}\n{error.reason}")
