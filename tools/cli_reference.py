@@ -19,7 +19,8 @@ Stdout carries the result and stderr the talk. With `--json`, stdout is one JSON
 `{"schema": "analog_deq.command/1", "command", "exit_code", "stages": [{"stage", "outputs", "summary", "reused",
 "seconds", "exit_code", "checks"}]}`; `verify` and `run` add `"verdict"`; a command that ends in an error has
 `"error": {"type", "message"}` instead of `stages`; `doctor` has its findings, among them
-`"ok"` and `"problems"`.
+`"ok"` and `"problems"`. The commands on single cells have theirs at the top, in place of `stages`: `characterise`
+`"quantities"`, `"over_dies"`, `"sensitivity"`, `"correlation"` and `"failures"`, a list of objects each.
 
 `make demo` is `analog-deq run` on the shipped digits. Make turns every failure into its own exit code 2; where the code
 matters (a build server, a script), call `analog-deq run` itself.
