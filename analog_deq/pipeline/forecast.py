@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analog_deq.characterise.blocks import prepare
+from analog_deq.characterise.blocks import DIE, Block, library_drawn, prepare
 from analog_deq.characterise.registry import measurements_of
 from analog_deq.netlists.cell import Cell
 from analog_deq.netlists.library import load_cell
@@ -16,9 +16,16 @@ from analog_deq.records import Deck
 from analog_deq.statistics import dies_needed
 
 YIELD_CLAIMS = (0.90, 0.95, 0.99, 0.99865)
-SECONDS_PER_DECK = 0.03
-SECONDS_PER_COPY = 0.02
-"""Measured over the shipped op-amps on one core of a 2020s server: starting ngspice; one copy of an average deck."""
+SECONDS = {
+    "static": (0.05, 0.008), "step_response": (0.09, 0.02), "integration": (0.045, 0.006), "noise": (0.028, 0.0),
+    "read_noise": (0.04, 0.0),
+}  # fmt: skip
+"""Seconds of a deck and of each of its copies, where a measurement is not ``USUAL``."""
+USUAL = (0.022, 0.001)
+LIBRARY = 2.3
+"""By how much devices of a model library are slower."""
+DATASHEET_S = 2.0
+"""Medians over the shipped cells on a core of a 2020s server; 13 campaigns took 0.5 to 2 times the sum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +46,19 @@ def forecast(cell_name: str, *, runs: Path, jobs: int, out: Path | None = None, 
     """What :func:`characterise_cell` would simulate, without simulating. With ``out``, its decks are written there.
 
     Each deck gets a folder of its own, with what it includes and the command that runs it; time windows are those of a
-    guessed bandwidth. The time is a guide: what decks and copies of the shipped op-amps took, over ``jobs``.
+    guessed bandwidth. The time is a guide: what decks and copies of the shipped cells took, over ``jobs``.
     """
     cell = load_cell(cell_name)
     question = ask(cell, runs=runs, **asked)
     rows: list[dict[str, object]] = []
     total_decks = total_analyses = 0
-    seconds = 0.0
+    seconds = DATASHEET_S
     for m in question.measurements:
         blocks = [b for corner in question.corners for b in question.blocks(m, corner, _guess_bandwidth(cell))]
         prepared = [prepare(cell, block, question.seed) for block in blocks]
         analyses = sum(len(p.deck.plots) for p in prepared)
         copies = sum(len(b.variants) for b in blocks)
-        cost = (SECONDS_PER_DECK * len(prepared) + SECONDS_PER_COPY * copies) / max(1, jobs)
+        cost = sum(_seconds(cell, block) for block in blocks) / max(1, jobs)
         rows.append(
             {"measurement": m.name, "copies": copies, "decks": len(prepared), "analyses": analyses, "seconds": cost}
         )
@@ -64,6 +71,15 @@ def forecast(cell_name: str, *, runs: Path, jobs: int, out: Path | None = None, 
         cell.name, tuple(c.name for c in question.corners), tuple(rows), total_decks, total_analyses, seconds,
         len(question.dies), needed,
     )  # fmt: skip
+
+
+def _seconds(cell: Cell, block: Block) -> float:
+    deck, copy = SECONDS.get(block.measurement.name, USUAL)
+    copies = len(block.variants)
+    once = LIBRARY if cell.contract.models is not None else 1.0
+    if library_drawn(cell) and block.variants[0][0] == DIE:
+        return once * copies * (deck + copy)  # one after the other
+    return once * (deck + copies * copy)
 
 
 def _guess_bandwidth(cell: Cell) -> float:
