@@ -126,7 +126,7 @@ def characterise(
     \b
     Example
       analog-deq characterise opamp_2stage --corners full --dies 200
-      analog-deq characterise my_opamp.toml --corners ss_m40C_1p62V --measure slew
+      analog-deq characterise my_opamp.toml --corners ss_m40C_1p62V --measure step_response
       analog-deq characterise opamp_2stage --corners full --dies 300 --dry-run
     """
     from analog_deq import cell_console

@@ -116,7 +116,9 @@ def characterise(
         for m in rest:
             wanted = question.blocks(m, corner, bandwidth)
             if ranging and math.isnan(bandwidth):
-                campaign.refuse(wanted, f"{UNDEFINED}: {NO_RANGE}")
+                # a failure of the ranging simulation is told here when no row of its own measurement tells it
+                failure = "" if ranges else campaign.unranged.get(corner.name, "")
+                campaign.refuse(wanted, f"{failure}; {NO_RANGE}" if failure else f"{UNDEFINED}: {NO_RANGE}")
             else:
                 blocks += wanted
     campaign.run(blocks)
@@ -124,12 +126,16 @@ def characterise(
 
 
 class _Campaign:
-    """State of one campaign: what has been simulated, and the rows so far, keyed by their place in the question."""
+    """State of one campaign: what has been simulated, and the rows so far, keyed by their place in the question.
+
+    ``unranged``: the status of each corner's ranging simulation that failed.
+    """
 
     def __init__(self, question: Question, options: dict[str, Any], timeout_s: float, progress: Progress) -> None:
         self.question, self.options, self.timeout_s, self.progress = question, options, timeout_s, progress
         self.rows: dict[tuple[int, ...], list[dict[str, Any]]] = {}
         self.curves: dict[tuple[int, ...], list[pd.DataFrame]] = {}
+        self.unranged: dict[str, str] = {}
         self.copies = self.failed = self.runs = self.reused = 0
         order = [v for corner in question.corners for group in question.variants(corner) for v in group]
         self._variant_rank = {v: k for k, v in enumerate(dict.fromkeys(order))}
@@ -146,6 +152,7 @@ class _Campaign:
         found = {}
         for item, outcome in zip(prepared, self._simulate(prepared, self.timeout_s), strict=True):
             if outcome.run is None:
+                self.unranged[item.block.corner.name] = outcome.status
                 continue
             values = ranges[0].values(item.bench, item.bench.copies[0], outcome.run.plots)
             hertz = {q.id for q in ranges[0].quantities if q.unit == "Hz"}

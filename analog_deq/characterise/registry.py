@@ -60,7 +60,7 @@ def measurements_of(role: str, names: tuple[str, ...] = ()) -> tuple[AbstractCel
     known = [m.name for m in fitting]
     for name in names:
         if name not in known:
-            raise SpecError(f"--measure {name}: no such measurement of a {role}; known: {', '.join(known)}")
+            raise SpecError(f"--measure {name}: no such measurement of the role {role}; known: {', '.join(known)}")
     return tuple(m for m in fitting if not names or m.name in names)
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pyarrow import parquet
+
 from analog_deq.errors import SchemaError, SpecError
 from analog_deq.fit.parameters import ProxyParameters, read_proxy
 from analog_deq.netlists.neuron import NeuronCells, choose_cells, load_cells
@@ -21,6 +23,9 @@ from analog_deq.spec import CalibrationPlan, Cells, DesignSpec, read_design, rea
 from analog_deq.train.checkpoint import Checkpoint, read_checkpoint
 from analog_deq.train.tasks import load_task
 from analog_deq.train.tasks.digits import Task
+
+CIRCUMSTANCES = ("timeout: ", "limit: ", "simulation: ")
+"""How the status begins of a simulation that its time, its memory, or a killed process ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,15 +190,28 @@ def require_hardware(found: str | None, inputs: Inputs, path: Path) -> None:
 def build_or_reuse(
     folder: StageFolder, make: Callable[[Path], None], progress: Progress, stage: str
 ) -> tuple[bool, float]:
-    """Run ``make`` into a finished stage folder unless one is there; (reused, seconds)."""
+    """Run ``make`` into a finished stage folder unless one is there that stands; (reused, seconds).
+
+    A table does not stand while one of its simulations failed by a circumstance (``CIRCUMSTANCES``), not by its
+    circuit: another timeout or a less busy machine may end otherwise. What succeeded then comes from its run folders.
+    """
     start = time.perf_counter()
-    if folder.finished:
+    if folder.finished and not _failed_by_circumstance(folder.path):
         progress.note(f"== {stage}: reused from {folder.path}")
         return True, time.perf_counter() - start
     progress.note(f"== {stage}")
     with folder.build() as work:
         make(work)
     return False, time.perf_counter() - start
+
+
+def _failed_by_circumstance(folder: Path) -> bool:
+    for path in folder.glob("*.parquet"):
+        if "status" in parquet.read_schema(path).names:
+            statuses = parquet.read_table(path, columns=["status"])["status"].unique().to_pylist()
+            if any(str(status).startswith(CIRCUMSTANCES) for status in statuses):
+                return True
+    return False
 
 
 def copy_out(source: Path, out: Path | None) -> Path:

@@ -123,7 +123,7 @@ def test_a_wrong_cell_is_exit_2_with_one_message_and_nothing_written(here: Path)
         (("opamp_2stage", "--corners", "tt_28C_1p8V"), ("no corner 'tt_28C_1p8V'", TYPICAL, SLOW)),
         (("opamp_2stage", "--corners", ","), ("--corners: empty",)),
         (("opamp_2stage", "--measure", "gain"), ("--measure gain", "open_loop, static")),
-        (("diffpair", "--measure", "open_loop"), ("no such measurement of a activation", "bandwidth")),
+        (("diffpair", "--measure", "open_loop"), ("no such measurement of the role activation", "bandwidth")),
         (("quiet.toml", "--dies", "3"), ("--dies: quiet.toml", "every die would be the same")),
         (("quiet.toml", "--die", "3"), ("--dies: quiet.toml", "every die would be the same")),
         (("opamp_2stage", "--dies", "3", "--die", "1"), ("--dies 3 --die 1", "give one of them")),
@@ -312,6 +312,17 @@ def test_a_failed_nominal_simulation_is_exit_3_and_costs_nothing_else(here: Path
     assert failure["deck"] in told.stdout
 
 
+def test_a_failure_by_the_clock_is_no_lasting_answer(here: Path) -> None:
+    """A corner that a too short timeout cost is simulated when asked for again, and a finished answer then stands."""
+    arguments = ("characterise", "opamp_2stage", *NO_DIES, "--measure", "static", "--json")
+    hasty = strict(late := call(*arguments, "--timeout", "0.001"))
+    assert (late.exit_code, hasty["summary"]["failed"]) == (3, 1), "static, as no range was found"
+    calm = strict(result := call(*arguments))
+    assert (result.exit_code, calm["reused"], calm["summary"]["failed"]) == (0, False, 0)
+    assert strict(call(*arguments))["reused"]
+    assert not list((here / "runs" / "spice").glob("*.failed"))
+
+
 def interrupted(folder: Path, arguments: tuple[str, ...], simulations: int) -> tuple[int, str]:
     """Exit code and stderr of a command that gets a SIGINT once so many of its simulations are finished."""
     with (folder / "stderr").open("w") as stderr:
@@ -341,13 +352,14 @@ def test_after_ctrl_c_the_same_command_goes_on_to_the_same_digits(
         "characterise", "opamp_macro", "--corners", "quick", "--dies", "20", "--jobs", "2", "--measure", "open_loop",
         "--measure", "step_response",
     )  # fmt: skip
+    ngspice = os.environ.get("ANALOG_DEQ_NGSPICE")
     fake_ngspice("sleep 0.2")
     code, stderr = interrupted(here, arguments, 4)
     assert code == 130, stderr
     assert "run the same command again to resume" in stderr
     assert not list((here / "runs").glob("characterise/*")), "no half-made answer"
     kept = len(list((here / "runs" / "spice").glob("[!.]*/outputs.json")))
-    monkeypatch.delenv("ANALOG_DEQ_NGSPICE")
+    monkeypatch.setenv("ANALOG_DEQ_NGSPICE", ngspice) if ngspice else monkeypatch.delenv("ANALOG_DEQ_NGSPICE")
     resumed = strict(call(*arguments, "--json"))
     assert resumed["exit_code"] == 0
     assert resumed["summary"]["runs_from_cache"] >= kept >= 4
