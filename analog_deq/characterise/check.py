@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from analog_deq.characterise.blocks import library_drawn
 from analog_deq.characterise.corners import Corner, full_grid, typical_corner
 from analog_deq.characterise.explain import INSTANCE, explain_failure, netlist_path, written_scopes
 from analog_deq.characterise.measurement import SPICE_OPTIONS, CellBench, Copy
@@ -76,6 +77,8 @@ def _checked(cell: Cell, simulator: Simulator, folder: Path) -> CheckedCell:
     for corner in corners:
         try:
             deck = probe_deck(cell, corner)
+            if library_drawn(cell):
+                cell_files([cell.at(corner.process, mismatch_section=True)])  # the dies' models must be there too
             run = run_deck(deck, simulator=simulator, folder=folder, timeout_s=PROBE_TIMEOUT_S)
         except SpecError as error:  # the model library has not what the netlist asks of it
             raise SpecError(f"{netlist_path(cell)}: {error}") from error

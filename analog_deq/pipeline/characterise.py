@@ -130,7 +130,7 @@ def characterise_cell(
     reused, seconds = build_or_reuse(folder, make, progress, STAGE)
     tables = {name: read_table(folder.path / f"{name}.parquet").rows for name in ("quantities", "curves")}
     sheet = make_datasheet(cell, tables, simulator=f"ngspice {simulator.version} ({simulator.solver})")
-    if len(question.corners) == len(full_grid(cell)):
+    if len(question.corners) == len(full_grid(cell)) and question.measurements == measurements_of(cell.role):
         _remember_worst(cell, runs, sheet)
     counts = json.loads((folder.path / "summary.json").read_text())
     target = copy_out(folder.path, out)

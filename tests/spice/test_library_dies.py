@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from analog_deq.characterise.campaign import Question, characterise
+from analog_deq.characterise.check import check_cell
 from analog_deq.characterise.corners import typical_corner
 from analog_deq.characterise.registry import measurements_of
 from analog_deq.errors import NetlistError, SpecError
@@ -69,3 +70,12 @@ def test_a_relative_library_may_not_reach_out_of_the_cells_folder(tmp_path: Path
     )
     with pytest.raises((NetlistError, SpecError), match=r"secret\.spice"):
         load_cell(folder / "a.toml")
+
+
+def test_check_asks_for_the_mismatch_section_too(simulator: Simulator, tmp_path: Path) -> None:
+    source = shipped("netlists/cells")
+    shutil.copy(source / "ota_sky130.cir", tmp_path / "ota_sky130.cir")
+    text = (source / "ota_sky130.toml").read_text().replace('suffix = "_mm"', 'suffix = "_nowhere"')
+    (tmp_path / "ota_sky130.toml").write_text(text)
+    with pytest.raises((SpecError, NetlistError), match="tt_nowhere"):
+        check_cell(load_cell(tmp_path / "ota_sky130.toml"), simulator=simulator)
