@@ -34,7 +34,8 @@ _TROUBLE = re.compile(
     r"can't allocate|too many args|failed|interrupted|illegal",
     re.IGNORECASE,
 )
-_STEPPING = re.compile(r"(gmin|source) stepping\s*(failed|completed)?", re.IGNORECASE)
+# ngspice 39 tells of every step of it too: "Last gmin step failed" is not yet the end.
+_STEPPING = re.compile(r"(gmin|source) step(?:ping)?\b\s*(failed|completed)?", re.IGNORECASE)
 _CHATTER = re.compile(
     r"^(total (dram|elapsed|analysis|cpu)|dram currently|maximum ngspice|current ngspice|shared ngspice|text \(code\)|"
     r"warning: can't find the init|note: no compatibility mode|stack =|"

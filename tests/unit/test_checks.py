@@ -70,6 +70,9 @@ TRUE_FAILED = "Note: Starting true gmin stepping\nWarning: True gmin stepping fa
         "Note: Starting dynamic gmin stepping\nNote: Dynamic gmin stepping completed\n",
         DYNAMIC_FAILED + "Note: Starting true gmin stepping\nNote: True gmin stepping completed\n",
         DYNAMIC_FAILED + TRUE_FAILED + "Note: Starting source stepping\nNote: Source stepping completed\n",
+        "Note: Starting dynamic gmin stepping\nTrying gmin =   9.9996E-03 Warning: Last gmin step failed\n"
+        "Warning: Dynamic gmin stepping failed\nNote: Starting true gmin stepping\n"
+        "Trying gmin =   1.0000E-12 Note: One successful gmin step\nNote: True gmin stepping completed\n",
     ],
 )
 def test_completed_stepping_is_a_flag(notes: str) -> None:
@@ -88,6 +91,7 @@ def test_completed_stepping_is_a_flag(notes: str) -> None:
         "Note: Starting dynamic gmin stepping\nNote: Dynamic gmin stepping completed\n",
         "doAnalyses: TRAN:  Timestep too small; time = 5e-06, timestep = 1.25e-19: cause unrecorded.\n",
         "doAnalyses: iteration limit reached\n",
+        "Note: Starting dynamic gmin stepping\nTrying gmin =   9.9996E-03 Warning: Last gmin step failed\n",
     ],
 )
 def test_no_convergence_is_refused(notes: str) -> None:
