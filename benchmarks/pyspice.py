@@ -1,9 +1,10 @@
 """Monte-Carlo of one integrator's step response: blocks of copies against PySpice and a process per draw.
 
-The circuit is a leaky integrator: R_in, R_F || C_F and the op-amp's offset, each drawn anew; the response to a step of
-0.1 V. Twice: ``single_pole`` is an op-amp of one pole and one limiter at ngspice's own tolerances, so small that starting
-a process is most of its cost; ``macro`` is the shipped ``opamp_macro`` at the tolerances of a calibration, where ngspice's
-own work weighs more and no driver can save it. Every side simulates the same draws. Sides take turns.
+The circuit is a leaky integrator: R_in, R_F || C_F and the op-amp's offset, each drawn anew; the response to a
+step of 0.1 V. Twice: ``single_pole`` is an op-amp of one pole and one limiter at ngspice's own tolerances, so small
+that starting a process is most of its cost; ``macro`` is the shipped ``opamp_macro`` at the tolerances of a
+calibration, where ngspice's own work weighs more and no driver can save it. Every side simulates the same draws.
+Sides take turns.
 
 ``pyspice_subprocess`` is PySpice 1.5 with its ngspice server mode, mended in two places that stop it on a current
 ngspice and NumPy (it reads ngspice's notes as header lines, and calls numpy.fromstring). ``pyspice_shared`` is PySpice
