@@ -13,17 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analog_deq.netlists.deck import SPICE_OPTIONS as SPICE_OPTIONS
 from analog_deq.netlists.neuron import NeuronCells
 from analog_deq.records import OK, Deck, Plot
 from analog_deq.spec import CalibrationPlan, DesignSpec
 from analog_deq.tables import COLUMNS
 
 Rows = dict[str, pd.DataFrame]
-
-SPICE_OPTIONS: dict[str, float | str | bool] = {
-    "reltol": 1e-6, "abstol": 1e-13, "vntol": 1e-9, "gmin": 1e-15, "method": "gear",
-}  # fmt: skip
-"""Tolerances of every calibration run. Gear has none of the trapezoidal ringing on fast poles."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from analog_deq.characterise.corners import Corner
-from analog_deq.characterise.measurement import SPICE_OPTIONS, AbstractCellMeasurement, CellBench, Copy, Testbench
+from analog_deq.characterise.measurement import SPICE_OPTIONS, AbstractCellMeasurement, CellBench, Copy
 from analog_deq.draws import Stream, deviations, generator
 from analog_deq.netlists.cell import Cell
 from analog_deq.netlists.deck import build_deck
 from analog_deq.netlists.library import cell_arguments, cell_files, include_lines
-from analog_deq.records import Alter, Deck, Plot, Reseed
+from analog_deq.records import Deck, Plot, Reseed
 
 NOMINAL = "nominal"
 DIE = "die"
@@ -152,11 +152,6 @@ def prepare(cell: Cell, block: Block, seed: int) -> PreparedBlock:
         arguments=cell_arguments([bound]),
     )
     return PreparedBlock(block, bench, deck, len(block.variants) if by_library else 1)
-
-
-def analyses(testbench: Testbench) -> int:
-    """Number of plots a testbench makes for one copy."""
-    return sum(1 for c in testbench.commands if not isinstance(c, (Alter, Reseed)))
 
 
 def partition(

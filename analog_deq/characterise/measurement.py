@@ -17,15 +17,12 @@ import numpy as np
 from analog_deq.characterise.corners import Corner
 from analog_deq.netlists.cell import Cell
 from analog_deq.netlists.contract_schema import ROLES
+from analog_deq.netlists.deck import SPICE_OPTIONS as SPICE_OPTIONS
 from analog_deq.netlists.deck import number
 from analog_deq.records import OK, Command, Plot
 
 NOT_MODELLED = "not modelled"
 UNDEFINED = "undefined"
-
-SPICE_OPTIONS: Mapping[str, float | str | bool] = {
-    "reltol": 1e-6, "abstol": 1e-13, "vntol": 1e-9, "gmin": 1e-15, "method": "gear",
-}  # fmt: skip
 
 
 class WindowTooShortError(Exception):

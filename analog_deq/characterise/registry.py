@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analog_deq.characterise.measurement import AbstractCellMeasurement, Quantity
+from analog_deq.characterise.measurement import AbstractCellMeasurement
 from analog_deq.characterise.measurements.activation_dependence import ActivationDependence
 from analog_deq.characterise.measurements.activation_transfer import ActivationTransfer
 from analog_deq.characterise.measurements.amplifier_noise import AmplifierNoise
@@ -62,8 +62,3 @@ def measurements_of(role: str, names: tuple[str, ...] = ()) -> tuple[AbstractCel
         if name not in known:
             raise SpecError(f"--measure {name}: no such measurement of the role {role}; known: {', '.join(known)}")
     return tuple(m for m in fitting if not names or m.name in names)
-
-
-def quantity(quantity_id: str) -> Quantity:
-    """The quantity of an id. KeyError for an unknown one."""
-    return {q.id: q for m in MEASUREMENTS for q in m.quantities}[quantity_id]
