@@ -60,15 +60,26 @@ def neuron_lines(parameters: NetworkParameters) -> list[str]:
     return [*parameters.cells.includes, *circuit_lines(circuit)]
 
 
-def flat_network(parameters: NetworkParameters, source_volts: np.ndarray) -> list[str]:
+def flat_network(
+    parameters: NetworkParameters, source_volts: np.ndarray, summing_amps: np.ndarray | None = None
+) -> list[str]:
     """Flat netlist; ``source_volts`` (sources,) or (images, sources) drives the DAC lines.
 
+    ``summing_amps``, of one row an image, is a further current into each summing node (N).
     With several images the DAC lines follow the index source ``Vk`` (0, 1, 2 ...) for a ``.dc`` sweep.
     """
     volts = np.atleast_2d(source_volts)
     if volts.shape[1] != parameters.crossbar.sources:
         raise NetlistError(f"{volts.shape[1]} DAC voltages for {parameters.crossbar.sources} DAC lines")
     lines = neuron_lines(parameters) + flat_lines(parameters.crossbar, parameters.cells.synapse)
+    if summing_amps is not None:
+        amps = np.atleast_2d(summing_amps)
+        if amps.shape != (len(volts), parameters.states):
+            raise NetlistError(f"currents of shape {amps.shape} for {len(volts)} images, {parameters.states} nodes")
+        lines += [
+            f"In{i} 0 s{i} {number(amps[0, i])}" if len(volts) == 1 else f"Bn{i} 0 s{i} I={_indexed(amps[:, i])}"
+            for i in range(parameters.states)
+        ]
     if len(volts) == 1:
         return lines + [f"Vx{q} x{q} 0 {number(v)}" for q, v in enumerate(volts[0])]
     lines.append("Vk kk 0 0")

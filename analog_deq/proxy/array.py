@@ -29,7 +29,10 @@ class EffectiveMap:
 
     z is the driver's internal level (the activation's output), z_read half the differential row voltage over
     z_unit; they differ by the drop over the driver's output resistance. ``load`` is the conductance seen by each
-    summing node (S), which sets tau and noise. NumPy float64.
+    summing node (S), which sets tau and noise.
+
+    A nudge dh added to the pre-activation, h = w_state z + w_input x + bias + dh, is the current ``closure_a @ dh``
+    into the summing nodes (A), and adds ``r_nudge @ dh`` to the reading. NumPy float64.
     """
 
     w_state: Array
@@ -39,10 +42,23 @@ class EffectiveMap:
     r_state: Array
     r_input: Array
     r_bias: Array
+    closure_a: Array
+    r_nudge: Array
 
     def readout(self, z: Array, x: Array) -> Array:
         """Row reading (..., N) of internal states ``z`` (..., N) at inputs ``x`` (..., M)."""
         return np.asarray(z @ self.r_state.T + x @ self.r_input.T + self.r_bias)
+
+    def states(self, reading: Array, x: Array, nudge: Array | None = None) -> Array:
+        """Internal states z (..., N) of row readings (..., N) at inputs ``x`` (..., M); undoes :meth:`readout`."""
+        rest = reading - x @ self.r_input.T - self.r_bias
+        if nudge is not None:
+            rest = rest - nudge @ self.r_nudge.T
+        return np.asarray(np.linalg.solve(self.r_state, rest.T).T)
+
+    def nudge_a(self, nudge: Array) -> Array:
+        """Currents (..., N) into the summing nodes that add ``nudge`` (..., N) to the pre-activations."""
+        return np.asarray(nudge @ self.closure_a.T)
 
 
 def source_pattern(inputs: int) -> Array:
@@ -116,4 +132,5 @@ def close_loop(
     r_state = half @ through @ sign * z_unit + drop @ y_zs @ w_state * s_slope
     r_input = drop @ (j_z @ drive[:, :inputs] + y_zs @ w_input * s_slope)
     r_bias = drop @ (j_z @ drive[:, inputs] + y_zs @ (summing + bias * s_slope))
-    return EffectiveMap(w_state, w_input, bias, load, r_state, r_input, r_bias)
+    r_nudge = drop @ y_zs * s_slope
+    return EffectiveMap(w_state, w_input, bias, load, r_state, r_input, r_bias, closure, r_nudge)

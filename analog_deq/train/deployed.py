@@ -68,18 +68,21 @@ class DeployedNetwork:
         """u = W_x x + c of DAC outputs."""
         return self.inputs(x) @ torch.as_tensor(self.map.w_input).T + torch.as_tensor(self.map.bias)
 
-    def solve(self, x: Tensor, *, domain_share: float | None = 0.0) -> ProxyStates:
+    def solve(self, x: Tensor, *, domain_share: float | None = 0.0, nudge: Tensor | None = None) -> ProxyStates:
         """Equilibria of inputs (images, M). OutOfDomainError when more than ``domain_share`` of h is out of range.
 
-        ``domain_share`` None accepts any (for baselines that were never told about the range).
+        ``domain_share`` None accepts any (for baselines that were never told about the range). ``nudge`` (images, N) is
+        added to the pre-activations.
         """
         with torch.no_grad():
-            u = self.drive(x)
+            u = self.drive(x) if nudge is None else self.drive(x) + nudge
             z, _ = equilibrium(self.w_state, u, self.act, tol=TOLERANCE, max_iterations=2000)
             h = z @ self.w_state.T + u
             if domain_share is not None:
                 self.act.require_inside(h, domain_share)
             reading = torch.as_tensor(self.map.readout(z.numpy(), self.inputs(x).numpy()))
+            if nudge is not None:
+                reading = reading + nudge @ torch.as_tensor(self.map.r_nudge).T
         return ProxyStates(z, h, reading)
 
 

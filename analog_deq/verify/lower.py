@@ -114,8 +114,18 @@ class LoweredNetwork:
         """DAC currents into the 3N ports (images, 3N)."""
         return np.asarray(-self.source_volts(x) @ self.array.y_sources.T)
 
-    def equilibria(self, x: Array, *, guess_h: Array | None = None, flat: bool = False, reltol: float = 1e-6) -> Deck:
+    def equilibria(
+        self,
+        x: Array,
+        *,
+        guess_h: Array | None = None,
+        flat: bool = False,
+        reltol: float = 1e-6,
+        nudge_a: Array | None = None,
+    ) -> Deck:
         """Equilibria of images ``x`` (images, inputs): one ``.dc`` sweep over the image index.
+
+        ``nudge_a`` (images, N) is a further current into each summing node, in amperes.
 
         ``guess_h`` (N,), the pre-activations expected at the first image, becomes a ``.nodeset``: with the ports held
         there ngspice first solves each cell by itself, then lets go. It is where Newton starts, not what it finds.
@@ -124,7 +134,7 @@ class LoweredNetwork:
         (:func:`similar_order`), or it spends ten times the iterations.
         """
         command: Command = Op() if len(x) == 1 else Dc("Vk", 0, len(x) - 1, 1 / SUBSTEPS)
-        lines = self._flat(x) if flat else self._one_way(x)
+        lines = self._flat(x, nudge_a) if flat else self._one_way(x, nudge_a)
         if guess_h is not None:
             lines.append(self._nodeset(guess_h))
         return self._deck(
@@ -135,7 +145,7 @@ class LoweredNetwork:
             saved_vectors(self.states),
         )
 
-    def walk(self, x: Array, *, flat: bool = False, reltol: float = 1e-6) -> Deck:
+    def walk(self, x: Array, *, flat: bool = False, reltol: float = 1e-6, nudge_a: Array | None = None) -> Deck:
         """Equilibrium of one image ``x`` (inputs,), approached from dark inputs in ``WALK_STEPS`` steps of a sweep.
 
         For an image whose operating point ngspice does not find at once; :meth:`read_states` reads its last point. It
@@ -144,7 +154,8 @@ class LoweredNetwork:
         """
         dark = np.zeros_like(x)
         both = np.stack([dark, x])
-        lines = self._flat(both) if flat else self._one_way(both)
+        amps = None if nudge_a is None else np.stack([np.zeros_like(nudge_a), nudge_a])
+        lines = self._flat(both, amps) if flat else self._one_way(both, amps)
         return self._deck(
             "equilibrium of one image, walked to from dark inputs" + ("" if flat else ONE_WAY_NOTE),
             lines,
@@ -232,18 +243,21 @@ class LoweredNetwork:
         branches = mesh(thin(self.array, self.r_out_ohm).ports.y_ports)
         return reduced_network(self._parameters, branches, self.port_amps(x))
 
-    def _one_way(self, x: Array) -> list[str]:
+    def _one_way(self, x: Array, nudge_a: Array | None = None) -> list[str]:
         self._require_seen()
         form = self.one_way
         branches = mesh(form.summing) + [(self.states + k, -1, float(g)) for k, g in enumerate(form.own)]
-        return reduced_network(self._parameters, branches, self.port_amps(x), form.coupling)
+        amps = self.port_amps(x)
+        if nudge_a is not None:
+            amps[:, : self.states] += nudge_a  # the summing nodes are the first ports
+        return reduced_network(self._parameters, branches, amps, form.coupling)
 
     def _require_seen(self) -> None:
         if self.errors and self.seen is None:
             raise ValueError("a reduced deck of synapses with errors of their own needs their conductances as seen")
 
-    def _flat(self, x: Array) -> list[str]:
-        return flat_network(self._parameters, self.source_volts(x))
+    def _flat(self, x: Array, nudge_a: Array | None = None) -> list[str]:
+        return flat_network(self._parameters, self.source_volts(x), nudge_a)
 
     def _options(self, reltol: float) -> Options:
         options: Options = {

@@ -43,11 +43,25 @@ class Bed:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """DAC outputs ``x`` (images, inputs) to be settled on one die; ``h`` (images, N) guides the order."""
+    """DAC outputs ``x`` (images, inputs) to be settled on one die; ``h`` (images, N) guides the order.
+
+    ``nudge_a`` (images, N) is a further current into each summing node, in amperes.
+    """
 
     die: LoweredNetwork
     x: Array
     h: Array
+    nudge_a: Array | None = None
+
+    def equilibria(self, images: Array, *, flat: bool, reltol: float) -> Deck:
+        """The deck that sweeps these images, by their place, in this order."""
+        nudge_a = None if self.nudge_a is None else self.nudge_a[images]
+        return self.die.equilibria(self.x[images], guess_h=self.h[images[0]], flat=flat, reltol=reltol, nudge_a=nudge_a)
+
+    def walk(self, image: int, *, flat: bool, reltol: float) -> Deck:
+        """The deck that walks to one image from dark inputs."""
+        nudge_a = None if self.nudge_a is None else self.nudge_a[image]
+        return self.die.walk(self.x[image], flat=flat, reltol=reltol, nudge_a=nudge_a)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +92,7 @@ def run_sweeps(
         pending += [(k, order[start : start + BLOCK]) for start in range(0, len(order), BLOCK)]
     alone: list[tuple[int, Array]] = []
     while pending:
-        decks = [
-            sweeps[k].die.equilibria(sweeps[k].x[images], guess_h=sweeps[k].h[images[0]], flat=flat, reltol=reltol)
-            for k, images in pending
-        ]
+        decks = [sweeps[k].equilibria(images, flat=flat, reltol=reltol) for k, images in pending]
         retry: list[tuple[int, Array]] = []
         for (k, images), outcome in zip(pending, bed.run(decks, progress), strict=True):
             if outcome.run is not None:
@@ -98,7 +109,7 @@ def run_sweeps(
         bed = replace(bed, timeout_s=limit_s)
     if alone:
         progress.note(f"{len(alone)} images are walked to from dark inputs")
-    walks = [sweeps[k].die.walk(sweeps[k].x[images[0]], flat=flat, reltol=reltol) for k, images in alone]
+    walks = [sweeps[k].walk(int(images[0]), flat=flat, reltol=reltol) for k, images in alone]
     for (k, images), outcome in zip(alone, bed.run(walks, progress) if walks else [], strict=True):
         if outcome.run is None:
             results[k].status[images] = outcome.status
