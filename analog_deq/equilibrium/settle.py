@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from analog_deq.equilibrium.solve import Activation
+from analog_deq.equilibrium.cell import Activation
 from analog_deq.errors import EquilibriumError
 
 
@@ -45,7 +45,7 @@ def integrate(
 
     Example:
         >>> import torch
-        >>> from analog_deq.equilibrium.solve import Tanh
+        >>> from analog_deq.equilibrium.cell import Tanh
         >>> t, h = integrate(torch.zeros(1, 1), torch.ones(1, 1), Tanh(), torch.tensor([1e-6]), t_end_s=1e-6, dt_s=5e-8)
         >>> len(t), round(h[-1].item(), 4)
         (21, 0.6321)

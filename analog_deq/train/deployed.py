@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analog_deq.equilibrium.cell import System
 from analog_deq.equilibrium.solve import equilibrium
 from analog_deq.fit.forms import closed_loop_tau
 from analog_deq.fit.parameters import ProxyParameters, tau_coefficients
@@ -76,7 +77,7 @@ class DeployedNetwork:
         """
         with torch.no_grad():
             u = self.drive(x) if nudge is None else self.drive(x) + nudge
-            z, _ = equilibrium(self.w_state, u, self.act, tol=TOLERANCE, max_iterations=2000)
+            z, _ = equilibrium(System(self.w_state, u, self.act), tol=TOLERANCE, max_iterations=2000)
             h = z @ self.w_state.T + u
             if domain_share is not None:
                 self.act.require_inside(h, domain_share)

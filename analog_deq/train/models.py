@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from analog_deq.draws import Stream, generator
+from analog_deq.equilibrium.cell import Activation, System, Tanh
 from analog_deq.equilibrium.network_noise import network_covariance
 from analog_deq.equilibrium.noise import sample_noise
-from analog_deq.equilibrium.solve import Activation, Tanh, equilibrium
+from analog_deq.equilibrium.solve import equilibrium
 from analog_deq.fit.forms import closed_loop_tau
 from analog_deq.fit.parameters import ProxyParameters, tau_coefficients
 from analog_deq.proxy.activation import TableActivation
@@ -67,7 +68,7 @@ class IdealModel(nn.Module):
         u = x @ w_input.T + network.bias
         if self.read_noise:
             u = u + self.read_noise * torch.randn(u.shape, generator=rng, dtype=u.dtype)
-        z, _ = equilibrium(w, u, self.act, tol=TOLERANCE)
+        z, _ = equilibrium(System(w, u, self.act), tol=TOLERANCE)
         return States(z, torch.zeros((), dtype=z.dtype))
 
     def _noise(self, w: Tensor, rng: torch.Generator) -> Tensor:
@@ -106,7 +107,7 @@ class ProxyModel(nn.Module):
         w = effective.w_state * scale[..., None]
         x_read = quantise(x, design.converters.dac_bits)
         u = (x_read @ effective.w_input.T + effective.bias) * scale + bias
-        z, _ = equilibrium(w, u, act, tol=TOLERANCE)
+        z, _ = equilibrium(System(w, u, act), tol=TOLERANCE)
         h = z @ w.T + u
         limit = RANGE_MARGIN * min(-self.nominal.start, self.proxy.activation.end)
         penalty = torch.relu(h.abs() - limit).square().mean()

@@ -15,6 +15,7 @@ from analog_deq.calibration.campaign import run_campaign
 from analog_deq.calibration.measurement import Bench
 from analog_deq.calibration.mismatch import neuron_sigmas
 from analog_deq.draws import Stream, deviations, generator
+from analog_deq.equilibrium.cell import System
 from analog_deq.equilibrium.solve import equilibrium
 from analog_deq.errors import NetlistError
 from analog_deq.fit.fit import fit_proxy
@@ -225,7 +226,7 @@ def test_the_implicit_gradient_is_that_of_the_circuit(simulator, tmp_path, calib
     tied.tie(leaf.detach(), other)
     effective = tied(leaf, other)
     u = torch.as_tensor(x) @ effective.w_input.T + effective.bias
-    z, _ = equilibrium(effective.w_state, u, TableActivation.nominal(calibrated.activation), tol=1e-12)
+    z, _ = equilibrium(System(effective.w_state, u, TableActivation.nominal(calibrated.activation)), tol=1e-12)
     reading = z @ tied.r_state.T
     for j in range(STATES):
         step = 1e-6

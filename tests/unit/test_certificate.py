@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from analog_deq.equilibrium.cell import System, Tanh
 from analog_deq.equilibrium.certificate import Certificate, certify
 from analog_deq.equilibrium.settle import integrate
-from analog_deq.equilibrium.solve import Tanh, equilibrium
+from analog_deq.equilibrium.solve import equilibrium
 from analog_deq.equilibrium.weights import class_a
 from analog_deq.errors import EquilibriumError
 
@@ -86,7 +87,7 @@ def test_settling_and_static_error_bounds_hold(seed):
     tau = 1e-6 * 10 ** torch.rand(8, generator=gen, dtype=torch.float64)
     u = 0.1 * torch.randn(6, 8, generator=gen, dtype=torch.float64)
     c = certify(w, 1.0, tau_s=tau, eta=log_eta.exp())
-    z, _ = equilibrium(w, u, Tanh(), tol=1e-13, max_iterations=2000)
+    z, _ = equilibrium(System(w, u, Tanh()), tol=1e-13, max_iterations=2000)
     final = z @ w.T + u
     window = c.settle_bound_s(1e-2)
     _, h = integrate(w, u, Tanh(), tau, t_end_s=window, dt_s=float(tau.min()) / 2)
@@ -98,7 +99,7 @@ def test_settling_and_static_error_bounds_hold(seed):
         def value(self, h):
             return torch.tanh(h) + offset
 
-    moved, _ = equilibrium(w, u, Shifted(), tol=1e-13, max_iterations=2000)
+    moved, _ = equilibrium(System(w, u, Shifted()), tol=1e-13, max_iterations=2000)
     size = (offset / eta).abs().max()
     assert (((moved - z) / eta).abs().amax(-1) <= c.static_error_amplification * size).all()
 

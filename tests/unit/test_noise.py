@@ -4,8 +4,9 @@ import pytest
 import torch
 from scipy.linalg import solve_continuous_lyapunov
 
+from analog_deq.equilibrium.cell import System, Tanh
 from analog_deq.equilibrium.noise import linearise, sample_noise, stationary_covariance
-from analog_deq.equilibrium.solve import Tanh, equilibrium
+from analog_deq.equilibrium.solve import equilibrium
 from analog_deq.equilibrium.weights import class_a
 from analog_deq.errors import EquilibriumError
 
@@ -84,7 +85,7 @@ def test_agrees_with_the_simulated_nonlinear_circuit():
     w = class_a(torch.randn(n, n, generator=gen, dtype=F64), torch.zeros(n, dtype=F64), 0.8)
     u = 0.5 * torch.randn(1, n, generator=gen, dtype=F64)
     tau = torch.tensor([1.0, 2.0, 0.5, 1.5], dtype=F64)
-    z, _ = equilibrium(w, u, Tanh(), tol=1e-13)
+    z, _ = equilibrium(System(w, u, Tanh()), tol=1e-13)
     h = (z @ w.T + u).expand(paths, n).clone()
     sigma = 0.02
     c = stationary_covariance(linearise(w, 1 - z[0] ** 2, tau), torch.diag((sigma / tau) ** 2))

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from analog_deq.equilibrium.cell import System, Tanh
 from analog_deq.equilibrium.settle import integrate, settling_time
-from analog_deq.equilibrium.solve import Tanh, equilibrium
+from analog_deq.equilibrium.solve import equilibrium
 from analog_deq.equilibrium.weights import class_a
 from analog_deq.errors import EquilibriumError
 
@@ -43,7 +44,7 @@ def test_the_end_is_the_equilibrium_whatever_the_time_constants(draws):
     w = class_a(torch.randn(6, 6, generator=gen, dtype=F64), torch.zeros(6, dtype=F64), 0.9)
     w = torch.stack([w, -w]) if draws else w
     u = torch.randn(shape, generator=gen, dtype=F64)
-    z, _ = equilibrium(w, u, Tanh(), tol=1e-12)
+    z, _ = equilibrium(System(w, u, Tanh()), tol=1e-12)
     for _ in range(2):
         tau = 1e-6 * (1 + torch.rand(6, generator=gen, dtype=F64))
         t, h = integrate(w, u, Tanh(), tau, t_end_s=4e-4, dt_s=5e-7)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from analog_deq.equilibrium.solve import Tanh, equilibrium
+from analog_deq.equilibrium.cell import System, Tanh
+from analog_deq.equilibrium.solve import equilibrium
 from analog_deq.equilibrium.weights import class_a
 from analog_deq.errors import EquilibriumError
 
@@ -32,7 +33,7 @@ def test_every_start_reaches_the_same_equilibrium(drawn):
     w, _, gen = drawn
     u = torch.randn(DRAWS, 3, N, generator=gen, dtype=torch.float64)
     starts = [2 * torch.rand(u.shape, generator=gen, dtype=torch.float64) - 1 for _ in range(2)]
-    a, b = (equilibrium(w, u, Tanh(), z0=z0, tol=1e-12, max_iterations=2000)[0] for z0 in starts)
+    a, b = (equilibrium(System(w, u, Tanh()), z0=z0, tol=1e-12, max_iterations=2000)[0] for z0 in starts)
     assert (a - b).abs().max() < 1e-9
 
 
