@@ -211,7 +211,7 @@ def implicit_states(w: Tensor, u: Tensor, proxy: ProxyParameters, measured: Tens
     """The measured states with the proxy's implicit gradient attached."""
     from analog_deq.equilibrium.solve import equilibrium
 
-    z, _ = equilibrium(w, u, TableActivation.nominal(proxy.activation), tol=1e-12)
+    z, _ = equilibrium(System(w, u, TableActivation.nominal(proxy.activation)), tol=1e-12)
     return z + (measured - z).detach()
 
 
