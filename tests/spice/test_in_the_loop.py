@@ -209,6 +209,7 @@ def test_the_gradient_at_the_measured_state_is_that_of_ngspice(tmp_path, proxy):
 
 def implicit_states(w: Tensor, u: Tensor, proxy: ProxyParameters, measured: Tensor) -> Tensor:
     """The measured states with the proxy's implicit gradient attached."""
+    from analog_deq.equilibrium.cell import System
     from analog_deq.equilibrium.solve import equilibrium
 
     z, _ = equilibrium(System(w, u, TableActivation.nominal(proxy.activation)), tol=1e-12)
