@@ -129,12 +129,12 @@ class Claim:
     def damping(self, w: Tensor, max_slope: Tensor | float) -> float:
         """Step fraction of damped Picard that suits the claim: 1 for A, ``1 / (1 - min_i min(M_ii, 0))`` for B.
 
-        A and B contract globally with it, B at rate ``1 - damping (1 - max(gamma, 0))``. C: ``min(1, b)`` with
-        ``b`` the cocoercivity of ``G = I - M`` in the metric of ``L``, ``x^T L G x >= b |G x|_L^2``: the least
-        eigenvalue of the symmetric part of ``G^-1``. With slopes ``D``, ``I - D M`` is then ``min(1, b)``-cocoercive
-        in the metric ``L D^-1`` for every ``D``, so the iteration is stable around the equilibrium for steps below
-        ``2 min(1, b)``: a local statement, convergence from afar is tested, not proved. A skew part ``k`` makes ``b``
-        about ``m / k^2``.
+        A and B contract globally with it, B at rate ``1 - damping (1 - max(gamma, 0))``. C: with ``b`` the cocoercivity
+        of ``G = I - M`` in the metric of ``L``, ``x^T L G x >= b |G x|_L^2`` (least eigenvalue of the symmetric part
+        of ``G^-1``), ``I - D M`` is ``min(1, b)``-cocoercive in the metric ``L D^-1`` for every slope ``D``, so the
+        iteration is stable around the equilibrium for steps below ``2 min(1, b)``. Returned is ``b`` or ``1.8 b``,
+        whichever contracts faster at ``D = I``, at most 1. That is a local statement: convergence from afar is tested,
+        not proved. A skew part ``k`` makes ``b`` about ``m / k^2`` and Picard slow; another solver is better then.
         """
         _require_shape(w, self.weights)
         if self.weight_class == "A":
@@ -142,8 +142,12 @@ class Claim:
         if self.weight_class == "B":
             lowest = float((w.detach().diagonal(dim1=-2, dim2=-1) * max_slope).amin())
             return 1.0 / (1.0 - min(lowest, 0.0))
-        inverse = torch.linalg.inv(self._scaled(w.detach(), max_slope))
-        return min(1.0, float(torch.linalg.eigvalsh(0.5 * (inverse + inverse.mT))[..., 0].amin()))
+        g = self._scaled(w.detach(), max_slope)
+        inverse = torch.linalg.inv(g)
+        step = min(1.0, float(torch.linalg.eigvalsh(0.5 * (inverse + inverse.mT))[..., 0].amin()))
+        eye = torch.eye(g.shape[-1], dtype=g.dtype, device=g.device)
+        steps = (step, min(1.0, 1.8 * step))
+        return min(steps, key=lambda a: float(torch.linalg.matrix_norm(eye - a * g, 2).amax()))
 
     def _root(self, w: Tensor) -> Tensor:
         return self.weights.detach().to(w.device, torch.float64).sqrt()

@@ -1,55 +1,188 @@
-"""Unconstrained parameters mapped to feedback matrices that carry a stability certificate by construction."""
+"""Trainable feedback matrices, by certificate class: ``module()`` is ``W``, ``module.claim()`` what it guarantees.
+
+All have one signature, ``(n, bound, max_slope, *, generator, symmetric, dtype)``, so that a design file can name one
+(``WEIGHT_CLASSES``). ``symmetric=True`` keeps ``W`` symmetric, as equilibrium propagation needs. Every class starts
+near a random matrix with entries of standard deviation ``START / sqrt(N)``, so that classes can be compared.
+
+Which one: A unless the task asks for more (it alone survives unmodelled lags); C for optimisation and linear solves,
+with a second-pole check of the built circuit; Free only to measure what the certificate costs.
+"""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from analog_deq.errors import EquilibriumError
+from analog_deq.equilibrium.claim import Claim
+from analog_deq.equilibrium.monotone import Monotone
+from analog_deq.equilibrium.parametrise import (
+    class_a,
+    class_a_symmetric,
+    class_b,
+    class_b_symmetric,
+    class_c,
+    class_c_symmetric,
+)
+from analog_deq.equilibrium.weight import START, Weight, normal
+
+__all__ = [
+    "WEIGHT_CLASSES",
+    "Free",
+    "Monotone",
+    "NonEuclidean",
+    "NormBounded",
+    "Weight",
+    "class_a",
+    "class_a_symmetric",
+    "class_b",
+    "class_b_symmetric",
+    "class_c",
+    "class_c_symmetric",
+]
 
 
-def class_a(t: Tensor, log_eta: Tensor, gamma: float, max_slope: Tensor | float = 1.0) -> Tensor:
-    """Feedback matrix ``W`` of class A: a contraction in a weighted infinity norm, whatever the parameters.
-
-    ``W_ij = gamma T_ij / max(gamma, sum_k |T_ik|) * eta_i / eta_j / s_i`` with ``eta = exp(log_eta)``. Every row
-    then obeys ``s_i sum_j |W_ij| eta_j / eta_i <= gamma < 1``, which gives one equilibrium, stability for any
-    positive time constants and for any parasitic lags without overshoot, and Picard convergence at rate ``gamma``.
-
-    Rows of ``T`` whose absolute sum is below ``gamma`` pass unchanged (up to the scaling by ``eta``), so a small
-    ``T`` is trained without distortion. Plain torch arithmetic: differentiable in ``t``, ``log_eta``, ``max_slope``.
-
-    Source: non-Euclidean monotone operator theory, Jafarpour et al., arXiv:2106.03194, restricted to the absolute
-    row sum (the classical small-gain or M-matrix condition). Valid for activations with ``|slope_i| <= s_i``.
+class NormBounded(Weight):
+    """Class A: a contraction in a weighted infinity norm; stable for any time constants and any lag without overshoot.
 
     Args:
-        t: (N, N) unconstrained matrix, no unit.
-        log_eta: (N,) logarithm of the norm weights; zeros give the plain infinity norm.
-        gamma: contraction bound, strictly between 0 and 1. Settling time grows as ``1 / (1 - gamma)``.
-        max_slope: largest activation slope ``s``, a number or (N,), positive.
-
-    Returns:
-        ``W`` (N, N), in units of pre-activation per state.
-
-    Raises:
-        EquilibriumError: shapes do not match, or ``gamma`` or ``max_slope`` is out of range.
+        n: number of nodes.
+        gamma: contraction bound in (0, 1).
+        max_slope: slope bound of the activation, a number or (N,).
+        generator: source of the start values.
+        symmetric: keep ``W`` symmetric; the norm weights then follow from the parameters.
+        dtype: of the parameters.
 
     Example:
         >>> import torch
-        >>> w = class_a(torch.ones(2, 2), torch.zeros(2), gamma=0.9)
-        >>> w.abs().sum(1).tolist()
-        [0.8999999761581421, 0.8999999761581421]
+        >>> w = NormBounded(4, 0.9, generator=torch.Generator().manual_seed(0))
+        >>> w.claim().check(w(), 1.0)
+        >>> tuple(w().shape)
+        (4, 4)
     """
-    if t.ndim != 2 or t.shape[0] != t.shape[1] or log_eta.shape != t.shape[:1]:
-        raise EquilibriumError(
-            f"class_a needs t (N, N) and log_eta (N,), got {tuple(t.shape)} and {tuple(log_eta.shape)}; "
-            "pass one log weight per row"
-        )
-    if not 0.0 < gamma < 1.0:
-        raise EquilibriumError(f"class_a: gamma is {gamma}; choose 0 < gamma < 1 (0.9 is a good start)")
-    slope = torch.as_tensor(max_slope, dtype=t.dtype, device=t.device)
-    if not bool((slope > 0).all()):
-        raise EquilibriumError("class_a: max_slope must be positive for every node; a dead activation has no gain")
-    rows = t.abs().sum(dim=1, keepdim=True).clamp(min=gamma)
-    # The ratio is taken in the exponent, so that widely spread weights cannot overflow one by one.
-    ratio = torch.exp(log_eta[:, None] - log_eta[None, :])
-    return gamma * (t / rows) * ratio / slope.reshape(-1, 1)
+
+    weight_class = "A"
+
+    def __init__(
+        self,
+        n: int,
+        gamma: float = 0.9,
+        max_slope: Tensor | float = 1.0,
+        *,
+        generator: torch.Generator,
+        symmetric: bool = False,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__(n, max_slope, symmetric, dtype)
+        self.gamma = gamma
+        self.t = normal(n, START, generator, dtype)
+        self.log_eta = None if symmetric else nn.Parameter(torch.zeros(n, dtype=dtype))
+
+    def forward(self) -> Tensor:
+        """Class-A ``W`` (N, N)."""
+        if self.log_eta is None:
+            return class_a_symmetric(self.t, self.gamma, self.max_slope)[0]
+        return class_a(self.t, self.log_eta, self.gamma, self.max_slope)
+
+    def claim(self) -> Claim:
+        """Class A with ``gamma`` and the present norm weights."""
+        with torch.no_grad():
+            eta = (
+                class_a_symmetric(self.t, self.gamma, self.max_slope)[1]
+                if self.log_eta is None
+                else torch.exp(self.log_eta - self.log_eta.max())
+            )
+        return Claim("A", self.gamma, eta)
+
+
+class NonEuclidean(Weight):
+    """Class B (NEMON): row bound with signed diagonal, strong self-inhibition allowed; stable for any time constants.
+
+    Starts with a zero diagonal and rows of class A. Arguments as for :class:`NormBounded`, ``gamma`` below 1.
+
+    Example:
+        >>> import torch
+        >>> w = NonEuclidean(4, 0.9, generator=torch.Generator().manual_seed(0))
+        >>> w.claim().check(w(), 1.0)
+    """
+
+    weight_class = "B"
+
+    def __init__(
+        self,
+        n: int,
+        gamma: float = 0.9,
+        max_slope: Tensor | float = 1.0,
+        *,
+        generator: torch.Generator,
+        symmetric: bool = False,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__(n, max_slope, symmetric, dtype)
+        self.gamma = gamma
+        self.t = normal(n, START, generator, dtype)
+        self.log_eta = None if symmetric else nn.Parameter(torch.zeros(n, dtype=dtype))
+        with torch.no_grad():
+            room = max(gamma, 0.0)
+            t = self.t.fill_diagonal_(0.0)
+            t *= room / t.abs().sum(1, keepdim=True).clamp(min=room) if room else 0.0
+            # W_ii = T_ii - sum_j |T_ij| + gamma = 0
+            t.diagonal().copy_(-0.5 * (room - t.abs().sum(1)).clamp(min=0.0))
+
+    def forward(self) -> Tensor:
+        """Class-B ``W`` (N, N)."""
+        if self.log_eta is None:
+            return class_b_symmetric(self.t, self.gamma, self.max_slope)[0]
+        return class_b(self.t, self.log_eta, self.gamma, self.max_slope)
+
+    def claim(self) -> Claim:
+        """Class B with ``gamma`` and the present norm weights."""
+        with torch.no_grad():
+            eta = self.max_slope.sqrt() if self.log_eta is None else torch.exp(self.log_eta - self.log_eta.max())
+        return Claim("B", self.gamma, eta)
+
+
+class Free(Weight):
+    """No certificate: any matrix. The baseline that shows what a certificate costs; may have several equilibria.
+
+    Args as for :class:`NormBounded`; ``gain`` is the standard deviation of the start values times ``sqrt(N)``.
+
+    Example:
+        >>> import torch
+        >>> Free(4, generator=torch.Generator().manual_seed(0)).claim() is None
+        True
+    """
+
+    weight_class = "free"
+
+    def __init__(
+        self,
+        n: int,
+        gain: float = START,
+        max_slope: Tensor | float = 1.0,
+        *,
+        generator: torch.Generator,
+        symmetric: bool = False,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__(n, max_slope, symmetric, dtype)
+        self.w = normal(n, gain, generator, dtype)
+
+    def forward(self) -> Tensor:
+        """The parameter itself over the slope bound, or its symmetric part."""
+        if not self.symmetric:
+            return self.w / self.max_slope[:, None]
+        root = self.max_slope.sqrt()
+        return 0.5 * (self.w + self.w.mT) / (root[:, None] * root)
+
+    def claim(self) -> None:
+        """None: nothing is promised."""
+        return
+
+
+WEIGHT_CLASSES: dict[str, type[NormBounded] | type[NonEuclidean] | type[Monotone] | type[Free]] = {
+    "A": NormBounded,
+    "B": NonEuclidean,
+    "C": Monotone,
+    "free": Free,
+}
+"""Module of each class a design file can name; second argument ``gamma`` (A, B), ``margin`` (C), ``gain`` (free)."""
