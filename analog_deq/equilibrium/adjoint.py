@@ -105,6 +105,7 @@ class Solved:
         metric: diagonal of class C's metric, for the splitting.
         max_slope: slope bound (N,) or scalar, for the splitting.
         nudged: equilibria under a nudge, for ``nudge(beta)``.
+        scaling: the rows' scaling that makes ``W`` symmetric (..., N), for ``nudge(beta)``.
     """
 
     z: Tensor
@@ -119,6 +120,7 @@ class Solved:
     metric: Tensor | None = None
     max_slope: Tensor | None = None
     nudged: Nudged | None = None
+    scaling: Tensor | None = None
     place: Place | None = None
     stats: AdjointStats = field(default_factory=AdjointStats)
 
@@ -253,11 +255,15 @@ def _second_order(w: Tensor, u: Tensor, g: Tensor, system: System, solved: Solve
 def measure_adjoint(solved: Solved, g: Tensor) -> Tensor:
     """``q = dL/du`` (..., N) from two nudged equilibria: ``(z(u + b) - z(u - b)) |g| / (2 beta)``, ``b = beta g/|g|``.
 
+    For ``W = A S`` with ``S`` symmetric, ``A g`` is nudged with and the response divided by ``A`` (:mod:`.symmetry`).
     The nudge's largest entry is ``beta`` in each sample; its error is of order ``beta^2``, and the tolerance of the
     equilibria divided by ``beta``.
     """
     assert solved.nudged is not None, "filled for this path"
+    assert solved.scaling is not None, "filled for this path"
     with torch.no_grad():
+        a = solved.scaling.unsqueeze(-2)
+        g = a * g
         size = g.abs().amax(-1, keepdim=True)
         _require_finite(size)
         size = torch.where(size == 0, torch.ones_like(size), size)
@@ -265,7 +271,7 @@ def measure_adjoint(solved: Solved, g: Tensor) -> Tensor:
         up, down = solved.nudged(beta * g / size), solved.nudged(-beta * g / size)
         solved.stats.runs += 1
         solved.stats.iterations = 2
-        q = (up - down) * (size / (2.0 * beta))
+        q = (up - down) * (size / (2.0 * beta)) / a
         bad = ~torch.isfinite(q).all(-1) & (g != 0).any(-1)
         if bool(bad.any()):
             raise EquilibriumError(

@@ -28,6 +28,7 @@ from analog_deq.equilibrium.newton import newton
 from analog_deq.equilibrium.problems import DenseLinearised, FunctionLinearised, FunctionState, Linearised, State
 from analog_deq.equilibrium.report import EquilibriumReport
 from analog_deq.equilibrium.splitting import peaceman_rachford
+from analog_deq.equilibrium.symmetry import row_scaling
 from analog_deq.equilibrium.warm import Place
 from analog_deq.errors import EquilibriumError
 
@@ -152,9 +153,10 @@ def equilibrium(
         slope = torch.where(failed.unsqueeze(-1), torch.zeros_like(slope), slope)
     stats = AdjointStats()
     nudged = _nudges(dense, run, solver, metric, eta, result.z, forward, x, draw) if path.kind == "nudge" else None
+    scaling = row_scaling(dense.w.detach())[0] if dense is not None and path.kind == "nudge" else None
     solved = Solved(
         at, value, _linearised(system, at, slope), slope, failed, path, solver, run, eta, metric,
-        None if dense is None else torch.as_tensor(dense.act.max_slope), nudged, warm, stats,
+        None if dense is None else torch.as_tensor(dense.act.max_slope), nudged, scaling, warm, stats,
     )  # fmt: skip
     z, gradient = _attach(system, solved)
     if read_noise is not None:
