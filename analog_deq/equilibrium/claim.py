@@ -84,19 +84,41 @@ class Claim:
             eye = torch.eye(len(self.weights), dtype=symmetric.dtype, device=symmetric.device)
             failed = torch.linalg.cholesky_ex(symmetric - (self.margin - slack) * eye)[1]
             if bool((failed != 0).any()):
-                reached = float(torch.linalg.eigvalsh(symmetric)[..., 0].amin())
+                reached = self.reached(w, max_slope)
                 raise EquilibriumError(_refusal(self, f"margin {self.margin:.6g}", f"the matrix gives {reached:.6g}"))
             return
         eta = self.weights.to(w)
-        size = w.abs()
-        if self.weight_class == "B":
-            diagonal = w.diagonal(dim1=-2, dim2=-1)
-            size = size + torch.diag_embed(diagonal - diagonal.abs())
-        rows = (size @ eta) / eta * max_slope
-        worst = float(rows.max())
+        worst = self.reached(w, max_slope)
         largest = worst if self.weight_class == "A" else float(((w.abs() @ eta) / eta * max_slope).max())
         if not worst <= self.gamma + 1e2 * eps * max(1.0, largest):
             raise EquilibriumError(_refusal(self, f"gamma {self.gamma:.6g}", f"the largest row gives {worst:.6g}"))
+
+    def reached(self, w: Tensor, max_slope: Tensor | float) -> float:
+        """What a matrix (the worst of several) really shows for the claim's weights: its gamma, or its margin (C)."""
+        w = w.detach()
+        if self.weight_class == "C":
+            skewed = self._scaled(w, max_slope)
+            return float(torch.linalg.eigvalsh(0.5 * (skewed + skewed.mT))[..., 0].amin())
+        eta, size = self.weights.to(w), w.abs()
+        if self.weight_class == "B":
+            diagonal = w.diagonal(dim1=-2, dim2=-1)
+            size = size + torch.diag_embed(diagonal - diagonal.abs())
+        return float(((size @ eta) / eta * max_slope).max())
+
+    def renew(self, w: Tensor, max_slope: Tensor | float) -> Claim | None:
+        """The claim of the same class and weights for another matrix (rounded, drawn, mapped), None if it holds none.
+
+        Example:
+            >>> import torch
+            >>> old = Claim("A", 0.5, torch.ones(1))
+            >>> round(old.renew(torch.tensor([[0.8]]), 1.0).gamma, 6), old.renew(torch.tensor([[1.2]]), 1.0)
+            (0.8, None)
+        """
+        _require_shape(w, self.weights)
+        reached = self.reached(w, max_slope)
+        if self.weight_class == "C":
+            return Claim("C", self.gamma, self.weights, margin=reached) if reached > 0.0 else None
+        return Claim(self.weight_class, reached, self.weights) if reached < 1.0 else None
 
     def error_bound(self, residual: Tensor, w: Tensor, max_slope: Tensor | float) -> Tensor:
         """Bound on ``max_i |z - z*|_i`` of every sample, from the residual ``act(W z + u) - z`` at ``z``.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from analog_deq.equilibrium.solve import Activation
+from analog_deq.equilibrium.cell import Activation
 from analog_deq.errors import EquilibriumError
 
 STEPS_PER_TAU = 20
@@ -102,7 +102,7 @@ def trajectory(
 
     Example:
         >>> import torch
-        >>> from analog_deq.equilibrium.solve import Tanh
+        >>> from analog_deq.equilibrium.cell import Tanh
         >>> tau = torch.tensor([1e-6], requires_grad=True)
         >>> path = trajectory(torch.zeros(1, 1), torch.ones(1, 1), Tanh(), Dynamics(tau), t_end_s=1e-6)
         >>> len(path.h.t_s), round(path.h.value[-1].item(), 4)

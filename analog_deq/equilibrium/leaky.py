@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from analog_deq.equilibrium.cell import Activation, System, Tanh
 from analog_deq.equilibrium.claim import Claim
+from analog_deq.equilibrium.weight import Weight
 from analog_deq.errors import EquilibriumError
 
 
@@ -66,7 +67,7 @@ class LeakyCell(nn.Module):
     def __init__(
         self,
         inputs: int,
-        weight: nn.Module,
+        weight: Weight,
         generator: torch.Generator,
         *,
         act: Activation | None = None,

@@ -9,9 +9,9 @@ import torch
 from scipy.integrate import solve_ivp
 
 from analog_deq.equilibrium import dynamics
+from analog_deq.equilibrium.cell import Tanh
 from analog_deq.equilibrium.dynamics import Dynamics, trajectory
 from analog_deq.equilibrium.settle import integrate
-from analog_deq.equilibrium.solve import Tanh
 from analog_deq.equilibrium.weights import class_a
 from analog_deq.errors import EquilibriumError
 

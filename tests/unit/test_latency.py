@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from analog_deq.equilibrium import latency
+from analog_deq.equilibrium.cell import Tanh
 from analog_deq.equilibrium.dynamics import Dynamics, trajectory
 from analog_deq.equilibrium.latency import certified_rate, modal_rate, settle_time, settling_penalty
 from analog_deq.equilibrium.settle import settling_time
-from analog_deq.equilibrium.solve import Tanh
 from analog_deq.equilibrium.weights import class_a
 from analog_deq.errors import EquilibriumError
 

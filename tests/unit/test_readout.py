@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from analog_deq.equilibrium import readout
+from analog_deq.equilibrium.cell import Tanh
 from analog_deq.equilibrium.dynamics import Dynamics, Waveform, trajectory
 from analog_deq.equilibrium.readout import read_at, read_in_band, read_quiet, read_window
-from analog_deq.equilibrium.solve import Tanh
 from analog_deq.errors import EquilibriumError
 
 torch.set_num_threads(1)
