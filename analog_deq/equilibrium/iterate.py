@@ -162,9 +162,10 @@ def anderson(problem: Problem, start: Tensor, run: Settings) -> Result:
                 torch.where(fresh, residual, ending[1]),
                 torch.where(fresh, torch.full_like(ending[2], k), ending[2]),
             )
-        worst = float(ending[1].amax())
-        if worst <= run.tol or k >= run.max_iterations or (worst != worst and _hopeless(ending[1], run.tol)):
-            return Result(*ending, k, whole=False)
+        if k % run.check_every == 0 or k >= run.max_iterations:
+            worst = float(ending[1].amax())
+            if worst <= run.tol or k >= run.max_iterations or (worst != worst and _hopeless(ending[1], run.tol)):
+                return Result(*ending, k, whole=False)
         history_z = [*history_z[-MEMORY:], z]
         history_f = [*history_f[-MEMORY:], after.reshape(flat.shape).clone()]
         states, steps = torch.stack(history_z, 1), torch.stack(history_f, 1)
