@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from analog_deq.errors import SpecError
 
@@ -24,11 +24,21 @@ class _Frozen(BaseModel):
 
 
 class Sizes(_Frozen):
-    """Dimensions of the network: inputs x, states z (one neuron each), classes of the readout."""
+    """Dimensions of the network: inputs x, states z (one neuron each), outputs of the readout.
+
+    A file may call the outputs of a classifier ``classes``.
+    """
 
     inputs: Count
     states: Annotated[int, Field(gt=1)]
-    classes: Annotated[int, Field(gt=1)]
+    outputs: Annotated[int, Field(gt=1, validation_alias=AliasChoices("outputs", "classes"))]
+
+
+class TaskOptions(_Frozen):
+    """Which instance of a generated task, by its seed, and how many of its last samples are the test."""
+
+    instance: Annotated[int, Field(ge=0)] = 0
+    test_samples: Annotated[int, Field(ge=2, le=400)] = 400
 
 
 class Operating(_Frozen):
@@ -106,10 +116,23 @@ class PassiveMismatch(_Frozen):
 
 
 class CertificateSpec(_Frozen):
-    """Class and contraction bound that the effective, mapped matrix must hold."""
+    """Class that the effective, mapped matrix must hold, and how far inside it training stays.
 
-    weight_class: Literal["A"] = "A"
+    A (weighted infinity norm) and B (its signed measure) have a contraction bound ``gamma``, C (monotone) a ``margin``
+    of strong monotonicity. "free" weights carry no certificate, which every summary says.
+    """
+
+    weight_class: Literal["A", "B", "C", "free"] = "A"
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.05
+
+    @model_validator(mode="after")
+    def _own_bound(self) -> CertificateSpec:
+        used = {"A": "gamma", "B": "gamma", "C": "margin", "free": ""}[self.weight_class]
+        for name in sorted({"gamma", "margin"} & self.model_fields_set - {used}):
+            instead = f"use {used}" if used else "leave it out"
+            raise ValueError(f"weight_class {self.weight_class!r} has no {name}; {instead}")
+        return self
 
 
 class Training(_Frozen):
@@ -117,8 +140,19 @@ class Training(_Frozen):
 
     Label smoothing keeps the readout from leaning on saturated states; 0.1 was chosen on 297 images set aside from the
     training images (two seeds: 98.7 % against 97.6 and 98.3 %), never on the test images.
+
+    ``pretrain_steps`` on ideal mathematics come first, and every method goes on from their end. ``init = "analytic"``
+    starts at the circuit that solves the task by construction, W = I - a Q with a = ``analytic_gain``. A fixed readout
+    is the identity: the states are the answer. With ``saturation`` neurons may run beyond the calibrated range, where
+    the measured curve must be flat; without it a penalty keeps them inside.
     """
 
+    init: Literal["random", "analytic"] = "random"
+    analytic_gain: Positive = 16.0
+    readout: Literal["trained", "identity"] = "trained"
+    saturation: bool = False
+    pretrain_steps: Annotated[int, Field(ge=0)] = 0
+    pretrain_learning_rate: Positive = 1e-2
     steps: Count = 1200
     batch: Count = 64
     learning_rate: Positive = 3e-3
@@ -129,7 +163,11 @@ class Training(_Frozen):
 
 
 class VerifySpec(_Frozen):
-    """How much of the trained network is simulated."""
+    """How much of the trained network is simulated.
+
+    A die of a classifier passes when it loses at most ``die_max_drop`` of software's accuracy, one of a regression when
+    its relative error is at most ``die_max_rel_err``.
+    """
 
     transients: Count = 12
     transient_window_s: Positive = 12e-6
@@ -142,6 +180,7 @@ class VerifySpec(_Frozen):
     anchor_images: Count = 2
     settle_tolerance_fs: Positive = 4e-3
     die_max_drop: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    die_max_rel_err: Positive = 0.1
 
 
 class DesignSpec(_Frozen):
@@ -149,9 +188,11 @@ class DesignSpec(_Frozen):
 
     schema_: Literal[1] = Field(alias="schema")
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-    task: Literal["digits"] = "digits"
+    task: Literal["digits", "qp16", "net16"] = "digits"
+    task_options: TaskOptions = TaskOptions()
     mapping: Literal["opamp_integrator"] = "opamp_integrator"
     plan: str = "neuron"
+    limits: str = "default"
     seed: Annotated[int, Field(ge=0)] = 0
     sizes: Sizes
     operating: Operating = Operating()
@@ -164,6 +205,19 @@ class DesignSpec(_Frozen):
     certificate: CertificateSpec = CertificateSpec()
     training: Training = Training()
     verify: VerifySpec = VerifySpec()
+
+    @model_validator(mode="after")
+    def _solvable(self) -> DesignSpec:
+        if self.training.init == "analytic" and self.task != "qp16":
+            raise ValueError('training.init = "analytic": only the task "qp16" has a circuit by construction')
+        sizes = self.sizes
+        if self.training.readout == "identity" and sizes.states != sizes.outputs:
+            raise ValueError(
+                f'training.readout = "identity": needs as many states as outputs, not {sizes.states}, {sizes.outputs}'
+            )
+        if self.training.init == "analytic" and not sizes.states == sizes.outputs == sizes.inputs:
+            raise ValueError('training.init = "analytic": needs as many states and outputs as inputs')
+        return self
 
     def hardware(self) -> dict[str, Any]:
         """The parts that decide what calibration measures: operating point, cells, neuron, array, mismatch."""

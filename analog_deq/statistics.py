@@ -286,3 +286,24 @@ def rms_interval(
     picks = generator.integers(0, per_image.size, size=(resamples, per_image.size))
     low, high = _percentile_interval(per_image[picks].mean(axis=1), per_image.size, confidence)
     return math.sqrt(low), math.sqrt(high)
+
+
+def rms_increase(
+    a: ArrayLike, b: ArrayLike, generator: np.random.Generator, *, confidence: float = 0.95, resamples: int = 2000
+) -> tuple[float, Interval | None]:
+    """RMS of ``a`` minus RMS of ``b``, both (samples, outputs) of the same samples, with its bootstrap interval.
+
+    Samples are drawn in pairs, so what is common to both cancels. The interval is None under 2 samples.
+    """
+    _check_confidence(confidence)
+    first, second = (_finite(x, "rms_increase").reshape(np.shape(x)) for x in (a, b))
+    if first.shape != second.shape or first.ndim < 1:
+        raise ValueError(f"rms_increase needs two arrays of one shape; got {first.shape} and {second.shape}")
+    squares = [np.mean(x.reshape(len(x), -1) ** 2, axis=1) for x in (first, second)]
+    n = len(first)
+    value = float(np.sqrt(squares[0].mean()) - np.sqrt(squares[1].mean()))
+    if n < 2:
+        return value, None
+    picks = generator.integers(0, n, size=(resamples, n))
+    drawn = np.sqrt(squares[0][picks].mean(axis=1)) - np.sqrt(squares[1][picks].mean(axis=1))
+    return value, _percentile_interval(drawn, n, confidence)

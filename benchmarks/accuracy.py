@@ -17,9 +17,10 @@ from typing import Any
 from rows import Row, Span, machine_name, parser, show, value_row
 
 from analog_deq.errors import SchemaError
-from analog_deq.statistics import clopper_pearson_lower, wilson
+from analog_deq.statistics import clopper_pearson_lower
 from analog_deq.train.checkpoint import read_checkpoint
 from analog_deq.train.stage import OURS
+from analog_deq.train.tasks import Score
 from analog_deq.verify.verdict import Check, VerifyReport
 
 PERCENT = 100.0
@@ -57,12 +58,12 @@ AGREEMENT_MISS = 2.0
 LABEL_IMAGES = 200
 
 
-def ladder_rows(machine: str, accuracy: Mapping[str, tuple[int, int]]) -> Iterator[Row]:
-    """Test accuracy of every method in software, ours last."""
-    for name in sorted(accuracy, key=lambda method: method == OURS):
-        correct, n = accuracy[name]
-        yield value_row(f"accuracy.software.{slug(name)}_percent", machine, PERCENT * correct / n, n,
-                        interval=_percent(wilson(correct, n)))  # fmt: skip
+def ladder_rows(machine: str, scores: Mapping[str, Score]) -> Iterator[Row]:
+    """Test accuracy (of a regression, relative error) of every method in software, ours last."""
+    for name in sorted(scores, key=lambda method: method == OURS):
+        score = scores[name]
+        yield value_row(f"accuracy.software.{slug(name)}_percent", machine, PERCENT * score.value, score.n,
+                        interval=_percent((score.low, score.high)))  # fmt: skip
 
 
 def spice_rows(machine: str, checks: Mapping[str, Check]) -> Iterator[Row]:
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         checks, provenance = read_report(options.report)
         checkpoint = read_checkpoint(options.checkpoint)
         machine = f"{machine_name()}, ngspice {provenance.get('ngspice_version')} {provenance.get('solver')}"
-        yield from ladder_rows(machine, checkpoint.accuracy)
+        yield from ladder_rows(machine, checkpoint.scores)
         yield from spice_rows(machine, checks)
         yield from figure_rows(machine, checks)
 

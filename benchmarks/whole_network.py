@@ -102,8 +102,8 @@ def random_conductances(design: DesignSpec) -> tuple[np.ndarray, np.ndarray]:
     n = design.sizes.states
     signs = torch.randint(0, 2, (n,), generator=generator).double() * 2 - 1
     with torch.no_grad():
-        network.t.copy_(ALIGNED * torch.outer(signs, signs))
-        network.t.add_(SPREAD * torch.randn(n, n, generator=generator, dtype=torch.float64))
+        network.weight.t.copy_(ALIGNED * torch.outer(signs, signs))
+        network.weight.t.add_(SPREAD * torch.randn(n, n, generator=generator, dtype=torch.float64))
         g_pos, g_neg = ConductanceMapping.of(design.neuron, design.crossbar).program(network.weights())
     return g_pos.numpy(), g_neg.numpy()
 

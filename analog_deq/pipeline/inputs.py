@@ -12,6 +12,7 @@ from typing import Any
 
 from pyarrow import parquet
 
+from analog_deq.equilibrium.certificate import Certificate
 from analog_deq.errors import SchemaError, SpecError
 from analog_deq.fit.parameters import ProxyParameters, read_proxy
 from analog_deq.netlists.neuron import NeuronCells, choose_cells, load_cells
@@ -22,7 +23,7 @@ from analog_deq.runs import StageFolder, hash_inputs
 from analog_deq.spec import CalibrationPlan, Cells, DesignSpec, read_design, read_plan, read_toml
 from analog_deq.train.checkpoint import Checkpoint, read_checkpoint
 from analog_deq.train.tasks import load_task
-from analog_deq.train.tasks.digits import Task
+from analog_deq.train.tasks.task import Task
 
 CIRCUMSTANCES = ("timeout: ", "limit: ", "simulation: ")
 """How the status begins of a simulation that its time, its memory, or a killed process ended."""
@@ -149,6 +150,18 @@ def _find(name: str, folder: Path, kind: str, key: str, source: Path) -> Path:
     return path
 
 
+def find_limits(inputs: Inputs) -> Path:
+    """The limits file that a design names, shipped or beside it."""
+    return _find(inputs.design.limits, inputs.path.parent, "data/limits", "limits", inputs.path)
+
+
+def certificate_sentence(design: DesignSpec, certificate: Certificate) -> str:
+    """What is certified of a programmed network, in a line; "not certified" of a design with free weights."""
+    if design.certificate.weight_class == "free":
+        return "not certified: free weights, so a second resting point is not excluded"
+    return f"class {certificate.weight_class}, gamma {certificate.gamma:.3f}: one equilibrium"
+
+
 def matching_proxy(path: Path, inputs: Inputs) -> ProxyParameters:
     """The proxy in a file; SchemaError when it was fitted to other hardware than the design's."""
     proxy = read_proxy(path)
@@ -158,7 +171,7 @@ def matching_proxy(path: Path, inputs: Inputs) -> ProxyParameters:
 
 def train_sha256(inputs: Inputs) -> str:
     """Hash of everything in a design that training depends on."""
-    design = inputs.design.model_dump(mode="json", exclude={"verify", "plan", "cells"})
+    design = inputs.design.model_dump(mode="json", exclude={"verify", "plan", "limits", "cells"})
     return hash_inputs({"design": design, "hardware": inputs.hardware_sha256()})
 
 

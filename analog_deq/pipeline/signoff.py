@@ -8,22 +8,20 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.pipeline.inputs import (
     Inputs,
     StageResult,
     build_or_reuse,
+    certificate_sentence,
     copy_out,
+    find_limits,
     load_inputs,
     matching_checkpoint,
     matching_proxy,
 )
 from analog_deq.provenance import file_sha256, package_sha256, package_version
-from analog_deq.records import OK, Progress
-from analog_deq.resources import shipped
+from analog_deq.records import Progress
 from analog_deq.runs import open_stage
 from analog_deq.spice.process import Limits, limits_of
 from analog_deq.spice.simulator import find_simulator
@@ -34,6 +32,7 @@ from analog_deq.verify.illustrate import figures
 from analog_deq.verify.limits import read_limits
 from analog_deq.verify.outputs import write_outputs
 from analog_deq.verify.replay import attach_decks, write_trims
+from analog_deq.verify.samples import failed_samples
 from analog_deq.verify.signoff import judge
 from analog_deq.verify.sweeps import Bed
 from analog_deq.verify.verdict import VerifyReport
@@ -89,7 +88,7 @@ def verify_inputs(
     proxy = matching_proxy(proxy_path, inputs)
     checkpoint = matching_checkpoint(checkpoint_path, inputs, proxy_path)
     task = inputs.task()
-    limits_path = limits_path or shipped("data/limits") / "default.toml"
+    limits_path = limits_path or find_limits(inputs)
     limits = read_limits(limits_path)
     simulator = find_simulator()
     if not (flat or proxy.synapse.linear):
@@ -124,9 +123,9 @@ def verify_inputs(
             inputs.design.name, _summary(inputs, proxy, checkpoint, result),
         )  # fmt: skip
         samples = result.samples
-        failures = _failures(result, task.y_test.numpy())
+        failures = failed_samples(result, task)
         transfer = _transfer(tables)
-        drawn = figures(result, inputs.design, proxy, checkpoint, task.y_test.numpy(), transfer)
+        drawn = figures(result, inputs.design, proxy, checkpoint, task, transfer)
         write_outputs(report, drawn, samples, failures, work)
         write_trims(result.dies, work / "trims.csv")
 
@@ -139,29 +138,16 @@ def verify_inputs(
     return StageResult("verify", outputs, summary, reused, seconds, report.exit_code(), tuple(content["checks"]))
 
 
-def _failures(result: VerifyResult, labels: np.ndarray) -> pd.DataFrame:
-    """Samples that failed or are misclassified, and the transients and noise runs without a valid result."""
-    samples = result.samples
-    listed = samples[(samples["status"] != OK) | (samples["predicted"] != samples["label"])]
-    lost = [(t.image, f"transient: {t.status}") for t in result.transients if t.status != OK]
-    lost += [(r.image, f"noise: {r.status}") for r in result.noise if r.status != OK]
-    rows = [
-        {"die": -1, "trim": "none", "image": image, "status": status, "label": labels[image], "predicted": -1}
-        for image, status in lost
-    ]
-    return pd.concat([listed, pd.DataFrame(rows)], ignore_index=True) if rows else listed
-
-
 def _summary(inputs: Inputs, proxy: ProxyParameters, checkpoint: Checkpoint, result: VerifyResult) -> dict[str, object]:
     spec = inputs.design.verify
     absent = {f"not modelled, {name}": reason for name, reason in proxy.not_modelled.items()}
     return {
         **absent,
         "network": f"{inputs.design.sizes.inputs} inputs, {inputs.design.sizes.states} states, "
-        f"{inputs.design.sizes.classes} classes, {inputs.design.crossbar.r_line_ohm:g} ohm per wire segment",
-        "simulated": f"{len(result.labels)} test images, {spec.transients} transients from rest, {spec.dies} mismatch "
+        f"{inputs.design.sizes.outputs} outputs, {inputs.design.crossbar.r_line_ohm:g} ohm per wire segment",
+        "simulated": f"{len(result.outputs)} test images, {spec.transients} transients from rest, {spec.dies} mismatch "
         f"dies x {spec.images_per_die} images x 2 (without and with trim)",
-        "certificate": f"class {checkpoint.certificate.weight_class}, gamma {checkpoint.certificate.gamma:.3f}",
+        "certificate": certificate_sentence(inputs.design, checkpoint.certificate),
     }
 
 

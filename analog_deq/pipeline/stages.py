@@ -18,7 +18,9 @@ from analog_deq.pipeline.inputs import (
     Inputs,
     StageResult,
     build_or_reuse,
+    certificate_sentence,
     copy_out,
+    find_limits,
     load_inputs,
     matching_proxy,
     require_hardware,
@@ -34,6 +36,7 @@ from analog_deq.spice.simulator import find_simulator
 from analog_deq.tables import COLUMNS, PROXY_TABLES, SCHEMA, CalibrationTable, read_table, write_table
 from analog_deq.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from analog_deq.train.stage import OURS, train_stage
+from analog_deq.train.tasks import Score, Task
 from analog_deq.verify.limits import read_limits
 
 TIMEOUT_S = 300.0
@@ -166,7 +169,7 @@ def _train(
             torch.set_num_threads(threads)
         checkpoint = Checkpoint(
             trained.g_pos.numpy(), trained.g_neg.numpy(), trained.readout.weight.numpy(), trained.readout.bias.numpy(),
-            trained.certificate, train_sha256(inputs), proxy_sha, inputs.design.seed, trained.accuracy,
+            trained.certificate, train_sha256(inputs), proxy_sha, inputs.design.seed, trained.scores,
             {"package": package_version(), "torch": torch.__version__},
         )  # fmt: skip
         write_checkpoint(checkpoint, work / "net.safetensors")
@@ -174,16 +177,21 @@ def _train(
     reused, seconds = build_or_reuse(folder, make, progress, "train")
     path = folder.path / "net.safetensors"
     checkpoint = read_checkpoint(path)
-    summary: dict[str, object] = {
-        f"test accuracy, {name}": f"{100 * k / n:.1f} % ({k} of {n})" for name, (k, n) in checkpoint.accuracy.items()
-    }
-    certificate = checkpoint.certificate
-    summary["certificate"] = (
-        f"class {certificate.weight_class}, gamma {certificate.gamma:.3f}: one equilibrium, tolerates "
-        f"{100 * certificate.mismatch_margin:.0f} % mismatch of every weight"
-    )
-    assert OURS in checkpoint.accuracy
+    summary: dict[str, object] = dict(method_line(task, name, score) for name, score in checkpoint.scores.items())
+    summary["certificate"] = certificate_sentence(inputs.design, checkpoint.certificate)
+    if checkpoint.certificate.weight_class == "A":
+        margin = 100 * checkpoint.certificate.mismatch_margin
+        summary["certificate"] = f"{summary['certificate']}, tolerates {margin:.0f} % mismatch of every weight"
+    assert OURS in checkpoint.scores
     return StageResult("train", {"checkpoint": copy_out(path, out)}, summary, reused, seconds)
+
+
+def method_line(task: Task, name: str, score: Score) -> tuple[str, str]:
+    """Label and text of a method's score in a summary."""
+    if task.regression:
+        span = f"{100 * score.low:.2f} to {100 * score.high:.2f} %"
+        return f"relative error, {name}", f"{100 * score.value:.2f} % ({span}, n = {score.n})"
+    return f"test accuracy, {name}", f"{100 * score.value:.1f} % ({score.correct} of {score.n})"
 
 
 def run(
@@ -203,8 +211,7 @@ def run(
     inputs = load_inputs(design, cells)
     # what the later stages would refuse is refused now, before minutes of simulation and before anything is written
     inputs.task()
-    if limits is not None:
-        read_limits(limits)
+    read_limits(limits or find_limits(inputs))
     process_limits = limits_of(memory_bytes)
     results = [_calibrate(inputs, runs, None, jobs, TIMEOUT_S, process_limits, executor, progress)]
     results.append(_fit(inputs, results[-1].outputs["tables"], runs, None, progress))

@@ -65,6 +65,13 @@ class TableActivation:
         inner = self.in_scale * h + self.in_offset
         return (inner < self.start) | (inner > self.start + self.step * (len(self.values) - 1))
 
+    @property
+    def end_slopes(self) -> tuple[Tensor, Tensor]:
+        """dz/dh between the last two points at the table's low and high end; how flat the curve is where it stops."""
+        rise = (self.values[1:] - self.values[:-1]) / self.step
+        gain = (self.sat * self.in_scale).abs()
+        return gain * rise[0].abs(), gain * rise[-1].abs()
+
     def require_inside(self, h: Tensor, share: float = 0.0) -> None:
         """OutOfDomainError when more than ``share`` of ``h`` leaves the calibrated range."""
         outside = self.outside(h)

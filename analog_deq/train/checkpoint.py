@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from safetensors.numpy import save_file
 from analog_deq.equilibrium.certificate import Certificate
 from analog_deq.errors import SchemaError
 from analog_deq.provenance import require_schema
+from analog_deq.train.tasks.task import Score
 
-SCHEMA = "analog_deq.checkpoint/1"
+SCHEMA = "analog_deq.checkpoint/2"
 TENSORS = ("g_pos", "g_neg", "readout_weight", "readout_bias")
 
 
@@ -23,8 +24,8 @@ TENSORS = ("g_pos", "g_neg", "readout_weight", "readout_bias")
 class Checkpoint:
     """What is programmed and what was promised.
 
-    ``g_pos``, ``g_neg`` (logical rows, N) in siemens; readout (classes, N) and (classes,); ``accuracy`` maps each
-    method to (correct, n) on the test images; hashes tie it to its design and proxy.
+    ``g_pos``, ``g_neg`` (logical rows, N) in siemens; readout (outputs, N) and (outputs,); ``scores`` are those
+    of each method on the test samples; hashes tie it to its design and proxy.
     """
 
     g_pos: np.ndarray
@@ -35,7 +36,7 @@ class Checkpoint:
     design_sha256: str
     proxy_sha256: str
     seed: int
-    accuracy: dict[str, tuple[int, int]]
+    scores: dict[str, Score]
     provenance: dict[str, Any]
 
 
@@ -47,7 +48,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "design_sha256": checkpoint.design_sha256,
         "proxy_sha256": checkpoint.proxy_sha256,
         "seed": checkpoint.seed,
-        "accuracy": {name: list(value) for name, value in checkpoint.accuracy.items()},
+        "scores": {name: asdict(score) for name, score in checkpoint.scores.items()},
         "provenance": checkpoint.provenance,
         "units": {"g_pos": "S", "g_neg": "S", "readout_weight": "1", "readout_bias": "1"},
     }
@@ -81,6 +82,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
         design_sha256=header["design_sha256"],
         proxy_sha256=header["proxy_sha256"],
         seed=header["seed"],
-        accuracy={name: (int(k), int(n)) for name, (k, n) in header["accuracy"].items()},
+        scores={name: Score(**score) for name, score in header["scores"].items()},
         provenance=header["provenance"],
     )

@@ -8,16 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analog_deq.equilibrium.cell import System
-from analog_deq.equilibrium.solve import equilibrium
 from analog_deq.fit.forms import closed_loop_tau
 from analog_deq.fit.parameters import ProxyParameters, tau_coefficients
 from analog_deq.proxy.activation import TableActivation
 from analog_deq.proxy.array import EffectiveMap, effective_map
 from analog_deq.proxy.mapping import quantise
 from analog_deq.spec import DesignSpec
+from analog_deq.train.solving import settle
 
 TOLERANCE = 1e-10
+FLAT_SLOPE = 1e-3
+"""Slope of z over h below which the end of a measured curve counts as flat; 1 is the slope at the middle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,22 @@ class DeployedNetwork:
         """u = W_x x + c of DAC outputs."""
         return self.inputs(x) @ torch.as_tensor(self.map.w_input).T + torch.as_tensor(self.map.bias)
 
+    def extrapolated(self, h: Tensor) -> Tensor:
+        """True where a pre-activation (..., N) is beyond what calibration can say of the neuron.
+
+        In a design whose neurons may saturate that is only where the measured curve does not end flat.
+        """
+        outside = self.act.outside(h)
+        if not self.design.training.saturation:
+            return outside
+        low, high = self.act.end_slopes
+        return outside & torch.where(h < 0, low > FLAT_SLOPE, high > FLAT_SLOPE)
+
+    def require_inside(self, h: Tensor, share: float) -> None:
+        """OutOfDomainError when more than ``share`` of ``h`` is :meth:`extrapolated`."""
+        if bool(self.extrapolated(h).any()):
+            self.act.require_inside(h, share)
+
     def solve(self, x: Tensor, *, domain_share: float | None = 0.0, nudge: Tensor | None = None) -> ProxyStates:
         """Equilibria of inputs (images, M). OutOfDomainError when more than ``domain_share`` of h is out of range.
 
@@ -77,10 +94,10 @@ class DeployedNetwork:
         """
         with torch.no_grad():
             u = self.drive(x) if nudge is None else self.drive(x) + nudge
-            z, _ = equilibrium(System(self.w_state, u, self.act), tol=TOLERANCE, max_iterations=2000)
+            z = settle(self.w_state, u, self.act, self.design.certificate.weight_class, tol=TOLERANCE)
             h = z @ self.w_state.T + u
             if domain_share is not None:
-                self.act.require_inside(h, domain_share)
+                self.require_inside(h, domain_share)
             reading = torch.as_tensor(self.map.readout(z.numpy(), self.inputs(x).numpy()))
             if nudge is not None:
                 reading = reading + nudge @ torch.as_tensor(self.map.r_nudge).T
@@ -89,23 +106,29 @@ class DeployedNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Readout:
-    """Digital readout: class scores of quantised readings."""
+    """Digital readout: class scores or values from quantised readings."""
 
     weight: Tensor
     bias: Tensor
     adc_bits: int
 
+    def outputs(self, reading: Tensor) -> Tensor:
+        """Class scores or values (images, outputs) of row readings (images, N)."""
+        return quantise(reading, self.adc_bits) @ self.weight.T + self.bias
+
     def predict(self, reading: Tensor) -> Tensor:
         """Labels (images,) of row readings (images, N)."""
-        return (quantise(reading, self.adc_bits) @ self.weight.T + self.bias).argmax(-1)
+        return self.outputs(reading).argmax(-1)
 
 
-def refit_readout(reading: Tensor, labels: Tensor, classes: int, adc_bits: int, ridge: float = 1e-2) -> Readout:
-    """Ridge regression of one-hot labels on quantised readings (images, N); ``ridge`` relative to the mean power."""
+def refit_readout(reading: Tensor, answers: Tensor, adc_bits: int, ridge: float) -> Readout:
+    """Ridge regression of ``answers`` (images, outputs) on quantised readings (images, N).
+
+    ``ridge`` is relative to the mean power of the readings. Labels are answered one-hot.
+    """
     z = quantise(reading, adc_bits)
     z1 = torch.cat([z, torch.ones(len(z), 1, dtype=z.dtype)], dim=1)
-    target = torch.nn.functional.one_hot(labels, classes).to(z.dtype)
     gram = z1.T @ z1
     penalty = ridge * gram.diagonal().mean() * torch.eye(z1.shape[1], dtype=z.dtype)
-    solution = torch.linalg.solve(gram + penalty, z1.T @ target)
+    solution = torch.linalg.solve(gram + penalty, z1.T @ answers)
     return Readout(solution[:-1].T.contiguous(), solution[-1], adc_bits)

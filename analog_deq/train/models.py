@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from analog_deq.draws import Stream, generator
-from analog_deq.equilibrium.cell import Activation, System, Tanh
+from analog_deq.equilibrium.cell import Activation, Tanh
 from analog_deq.equilibrium.network_noise import network_covariance
 from analog_deq.equilibrium.noise import sample_noise
-from analog_deq.equilibrium.solve import equilibrium
 from analog_deq.fit.forms import closed_loop_tau
 from analog_deq.fit.parameters import ProxyParameters, tau_coefficients
 from analog_deq.proxy.activation import TableActivation
@@ -22,6 +21,7 @@ from analog_deq.proxy.draws import draw_network
 from analog_deq.proxy.mapping import ConductanceMapping, quantise
 from analog_deq.spec import DesignSpec
 from analog_deq.train.network import Network
+from analog_deq.train.solving import settle
 
 TOLERANCE = 1e-6
 RANGE_MARGIN = 0.85
@@ -51,11 +51,12 @@ class IdealModel(nn.Module):
     ``read_noise`` units; both fresh each step.
     """
 
-    def __init__(self, seed: int, weight_noise: float = 0.0, read_noise: float = 0.0) -> None:
+    def __init__(self, design: DesignSpec, weight_noise: float = 0.0, read_noise: float = 0.0) -> None:
         super().__init__()
+        self.weight_class = design.certificate.weight_class
         self.max_slope = 1.0
         self.act: Activation = Tanh()
-        self.seed, self.weight_noise, self.read_noise = seed, weight_noise, read_noise
+        self.seed, self.weight_noise, self.read_noise = design.seed, weight_noise, read_noise
 
     def forward(self, network: Network, x: Tensor, step: int) -> States:
         """Equilibrium of ``z = tanh(W z + W_x x + b)``."""
@@ -68,7 +69,7 @@ class IdealModel(nn.Module):
         u = x @ w_input.T + network.bias
         if self.read_noise:
             u = u + self.read_noise * torch.randn(u.shape, generator=rng, dtype=u.dtype)
-        z, _ = equilibrium(System(w, u, self.act), tol=TOLERANCE)
+        z = settle(w, u, self.act, self.weight_class, tol=TOLERANCE)
         return States(z, torch.zeros((), dtype=z.dtype))
 
     def _noise(self, w: Tensor, rng: torch.Generator) -> Tensor:
@@ -107,10 +108,12 @@ class ProxyModel(nn.Module):
         w = effective.w_state * scale[..., None]
         x_read = quantise(x, design.converters.dac_bits)
         u = (x_read @ effective.w_input.T + effective.bias) * scale + bias
-        z, _ = equilibrium(System(w, u, act), tol=TOLERANCE)
+        z = settle(w, u, act, design.certificate.weight_class, tol=TOLERANCE)
         h = z @ w.T + u
-        limit = RANGE_MARGIN * min(-self.nominal.start, self.proxy.activation.end)
-        penalty = torch.relu(h.abs() - limit).square().mean()
+        penalty = torch.zeros((), dtype=x.dtype)
+        if not training.saturation:
+            limit = RANGE_MARGIN * min(-self.nominal.start, self.proxy.activation.end)
+            penalty = torch.relu(h.abs() - limit).square().mean()
         reading = z @ self.map.r_state.T + x_read @ self.map.r_input.T + self.map.r_bias
         if training.read_noise:
             reading = reading + self._read_noise(w.detach(), effective.load, act.slope(h.detach()), step, len(x))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,15 +14,15 @@ from analog_deq.errors import SimulationError
 from analog_deq.fit.parameters import ProxyParameters, SynapseLaw
 from analog_deq.netlists.neuron import NeuronCells
 from analog_deq.records import Progress
-from analog_deq.spec import CalibrationPlan, DesignSpec
-from analog_deq.statistics import wilson
+from analog_deq.spec import CalibrationPlan, DesignSpec, VerifySpec
 from analog_deq.train.checkpoint import Checkpoint
 from analog_deq.train.deployed import DeployedNetwork, ProxyStates, Readout
-from analog_deq.train.tasks.digits import Task
-from analog_deq.verify import compare
+from analog_deq.train.tasks.task import Score, Task
+from analog_deq.verify import compare, regression
 from analog_deq.verify.dies import DieResult, draw_die, extracted_model, run_dies
 from analog_deq.verify.dynamics import NoiseResult, Settling, run_noise, run_transients
 from analog_deq.verify.lower import LoweredNetwork
+from analog_deq.verify.samples import sample_table, spice_score
 from analog_deq.verify.signoff import Measurement
 from analog_deq.verify.sweeps import Bed, Sweep, SweepResult, run_sweeps
 from analog_deq.verify.unmodelled import withhold
@@ -36,12 +35,16 @@ TIGHT = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """Everything measured: the measurements to be judged, and what the report draws and lists."""
+    """Everything measured: the measurements to be judged, and what the report draws and lists.
+
+    ``score`` is the task's score in ngspice on all test samples; ``outputs`` (images, outputs) the readout's there.
+    """
 
     measurements: tuple[Measurement, ...]
     equilibria: SweepResult
     proxy: ProxyStates
-    labels: Array
+    score: Score | None
+    outputs: Array
     transients: tuple[Settling, ...]
     noise: tuple[NoiseResult, ...]
     dies: tuple[DieResult, ...]
@@ -71,16 +74,15 @@ def verify_network(
         as_tensor(checkpoint.readout_weight), as_tensor(checkpoint.readout_bias), design.converters.adc_bits
     )
     network = LoweredNetwork.nominal(design, cells, checkpoint.g_pos, checkpoint.g_neg, bed.simulator.klu, proxy)
-    x, y = task.x_test, task.y_test.numpy()
+    x = task.x_test
     solved = model.solve(x, domain_share=None)
     reading, inputs = solved.reading.numpy(), model.inputs(x).numpy()
-    progress.note(f"equilibria of {len(y)} test images")
+    progress.note(f"equilibria of {len(x)} test images")
     everything = Sweep(network, inputs, solved.h.numpy())
     equilibria = run_sweeps([everything], bed, progress, flat=flat)[0]
     measurements = compare.fixed_points(equilibria, reading, design.seed)
     measurements.append(compare.residual(equilibria, model, x))
-    judged, spice_labels = compare.labels(equilibria, reading, readout, y, design.seed)
-    measurements += judged
+    measurements += _answers(task, equilibria, reading, readout, design.seed)
     measurements += _numeric_and_anchor(everything, equilibria, bed, progress, proxy.synapse)
     rng = generator(design.seed, Stream.VERIFY_CHOICE, 10**6)
     usable = np.flatnonzero(equilibria.ok)
@@ -101,19 +103,38 @@ def verify_network(
         len(task.x_train), design.verify.trim_images, replace=False
     )
     dies = run_dies(network, model, x, task.x_train[trim_images], range(design.verify.dies), bed, progress, flat=flat)
-    measurements += compare.dies(dies, readout, y, equilibria.states.z, reading, design.verify.die_max_drop)
+    measurements += _dies(task, dies, readout, equilibria.states.z, reading, design.verify)
     measurements.append(_extracted_die(network, model, plan, dies[0], x, bed, progress))
     measurements += _model_checks(proxy, model, solved, checkpoint)
     measurements.append(_failed(equilibria, transients, noise, dies))
     drawn = any(np.any(sigma) for sigma in neuron_sigmas(cells, design.mismatch).values())
     drawn = drawn or any(cells.synapse.mismatch_sigmas.values())
     judgeable = withhold(measurements, proxy.not_modelled, drawn=drawn)
-    samples = _samples(equilibria, spice_labels, y, reading, dies, readout)
+    samples = sample_table(task, equilibria, reading, dies, readout)
     if "power" in proxy.not_modelled:
         samples["supply_w"] = np.nan  # what some cells draw is not what the network draws
+    outputs = readout.outputs(as_tensor(equilibria.states.z)).numpy()
+    score = spice_score(task, equilibria, outputs)
     return VerifyResult(
-        tuple(judgeable), equilibria, solved, spice_labels, tuple(transients), noise, tuple(dies), samples
+        tuple(judgeable), equilibria, solved, score, outputs, tuple(transients), noise, tuple(dies), samples
     )
+
+
+def _answers(task: Task, equilibria: SweepResult, reading: Array, readout: Readout, seed: int) -> list[Measurement]:
+    if task.regression:
+        return regression.errors(equilibria, reading, task, readout, seed)
+    return compare.labels(equilibria, reading, readout, task.y_test.numpy(), seed)
+
+
+def _dies(
+    task: Task, dies: list[DieResult], readout: Readout, nominal: Array, reading: Array, verify: VerifySpec
+) -> list[Measurement]:
+    if task.regression:
+        found = regression.dies(dies, task, readout, verify.die_max_rel_err)
+    else:
+        y = task.y_test.numpy()
+        found = compare.accuracy_dies(dies, readout, y, nominal, reading, verify.die_max_drop)
+    return [*found, compare.die_states(dies, nominal, found[0].worst)]
 
 
 def _numeric_and_anchor(
@@ -179,10 +200,10 @@ def _extracted_die(
 def _model_checks(
     proxy: ProxyParameters, model: DeployedNetwork, solved: ProxyStates, checkpoint: Checkpoint
 ) -> list[Measurement]:
-    outside, goodness = model.act.outside(solved.h), proxy.activation.goodness
+    outside, goodness = model.extrapolated(solved.h), proxy.activation.goodness
     share = PERCENT * float(outside.double().mean())
     return [
-        Measurement("net.gamma", checkpoint.certificate.gamma, "", 1, detail="of the mapped, quantised matrix"),
+        *compare.certificate(checkpoint.certificate, model.design.certificate.weight_class),
         Measurement(
             "fit.residual_max", PERCENT * goodness.held_out, "%FS", goodness.n_held_out, detail="activation, rms"
         ),
@@ -199,39 +220,3 @@ def _failed(
     failed += sum(int(np.sum(~r.untrimmed.ok)) + int(np.sum(~r.trimmed.ok)) for r in dies)
     total = len(equilibria.status) + len(transients) + len(noise) + sum(2 * len(r.images) for r in dies)
     return Measurement("run.failed", float(failed), "", total, detail="simulations without a valid result")
-
-
-def _samples(
-    equilibria: SweepResult, spice: Array, y: Array, reading: Array, dies: list[DieResult], readout: Readout
-) -> pd.DataFrame:
-    """One row a simulated equilibrium: die (-1 is nominal), trim, image, status, label, prediction, error."""
-    frames = []
-
-    def add(die: int, trim: str, images: Array, result: SweepResult, predicted: Array) -> None:
-        error = result.states.z - reading[images]
-        frames.append(
-            pd.DataFrame(
-                {
-                    "die": die, "trim": trim, "image": images, "status": result.status, "label": y[images],
-                    "predicted": predicted,
-                    "rms_error_percent_fs": PERCENT * np.sqrt(np.mean(error**2, axis=1)),
-                    "supply_w": result.states.supply_w,
-                }
-            )
-        )  # fmt: skip
-
-    add(-1, "none", np.arange(len(y)), equilibria, spice)
-    for result in dies:
-        for trim, sweep in (("none", result.untrimmed), ("trimmed", result.trimmed)):
-            predicted = readout.predict(as_tensor(np.nan_to_num(sweep.states.z))).numpy()
-            add(result.die, trim, result.images, sweep, np.where(sweep.ok, predicted, -1))
-    return pd.concat(frames, ignore_index=True)
-
-
-def ladder_rungs(accuracy: Mapping[str, tuple[int, int]]) -> dict[str, tuple[float, float, float]]:
-    """Accuracy of each method in % with its Wilson interval, in the checkpoint's order."""
-    rungs = {}
-    for name, (correct, n) in accuracy.items():
-        low, high = wilson(correct, n)
-        rungs[name] = (PERCENT * correct / n, PERCENT * low, PERCENT * high)
-    return rungs

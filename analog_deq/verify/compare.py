@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from analog_deq.draws import Stream, generator
+from analog_deq.equilibrium.certificate import Certificate
 from analog_deq.statistics import mean_interval, paired_drop, rms_interval, wilson
 from analog_deq.train.deployed import DeployedNetwork, Readout
 from analog_deq.verify.dies import DieResult
@@ -54,13 +55,8 @@ def residual(result: SweepResult, model: DeployedNetwork, x: torch.Tensor) -> Me
     return Measurement("net.residual", rms, "%FS", len(ok), failed_samples=int(np.sum(~ok)))
 
 
-def labels(
-    result: SweepResult, reading: Array, readout: Readout, y: Array, seed: int
-) -> tuple[list[Measurement], Array]:
-    """Label agreement, accuracy in ngspice, and the paired drop from software; a failed image is a wrong label.
-
-    Also returns the ngspice labels (images,), -1 where the simulation failed.
-    """
+def labels(result: SweepResult, reading: Array, readout: Readout, y: Array, seed: int) -> list[Measurement]:
+    """Label agreement, accuracy in ngspice, and the paired drop from software; a failed image is a wrong label."""
     ok = result.ok
     spice = np.where(ok, readout.predict(torch.as_tensor(np.nan_to_num(result.states.z))).numpy(), -1)
     software = readout.predict(torch.as_tensor(reading)).numpy()
@@ -78,7 +74,13 @@ def labels(
         Measurement(
             "net.acc_drop", PERCENT * drop.drop, "points", n, _percent(drop.interval), worst, drop.method, failed
         ),
-    ], spice
+    ]
+
+
+def certificate(found: Certificate, weight_class: str) -> list[Measurement]:
+    """What is certified of the mapped, quantised matrix: a contraction bound of A and B."""
+    where = "of the mapped, quantised matrix"
+    return [] if weight_class in ("C", "free") else [Measurement("net.gamma", found.gamma, "", 1, detail=where)]
 
 
 def settling(results: Sequence[Settling], tolerance: float) -> list[Measurement]:
@@ -160,7 +162,7 @@ def software_accuracy(results: Sequence[DieResult], readout: Readout, y: Array, 
     return np.array([PERCENT * np.mean(software[r.images] == y[r.images]) for r in results])
 
 
-def dies(
+def accuracy_dies(
     results: Sequence[DieResult], readout: Readout, y: Array, nominal: Array, reading: Array, max_drop: float
 ) -> list[Measurement]:
     """Yield over dies: a die passes when its accuracy is within ``max_drop`` of software's on the same images.
@@ -176,21 +178,26 @@ def dies(
         passing = int(np.sum(own - accuracy <= PERCENT * max_drop + 1e-9))
         return PERCENT * passing / n, _percent(wilson(passing, n))
 
-    before, after = _rms_to(nominal, results, "untrimmed"), _rms_to(nominal, results, "trimmed")
     low = results[int(np.argmin(trimmed - own))]
     distance = np.abs(np.nan_to_num(low.trimmed.states.z) - nominal[low.images]).max(axis=1)
     worst = Worst("mismatch die, trimmed", low.die, int(low.images[np.argmax(distance)]), "equilibrium")
     rule = f"a die passes within {PERCENT * max_drop:g} points of software on its {len(low.images)} images"
     clipped = f"{rule}; {sum(r.clipped for r in results)} trims clipped"
     means = f"mean {trimmed.mean():.2f} %, untrimmed mean {untrimmed.mean():.2f} %"
-    against = "untrimmed: no valid state" if before is None else f"untrimmed {before:.3g} %FS"
     with_trim, without = share(trimmed), share(untrimmed)
     return [
         Measurement("net.yield_mismatch", with_trim[0], "%", n, with_trim[1], worst, clipped),
         Measurement("net.yield_untrimmed", without[0], "%", n, without[1], None, rule),
         Measurement("net.acc_trimmed_min", float(trimmed.min()), "%", n, None, worst, means, failed),
-        Measurement("net.die_err_trimmed", after, "%FS", n, None, worst, against, failed),
     ]
+
+
+def die_states(results: Sequence[DieResult], nominal: Array, worst: Worst | None) -> Measurement:
+    """RMS distance of the trimmed dies' states from the nominal circuit's ngspice states (images, N)."""
+    before, after = _rms_to(nominal, results, "untrimmed"), _rms_to(nominal, results, "trimmed")
+    against = "untrimmed: no valid state" if before is None else f"untrimmed {before:.3g} %FS"
+    failed = sum(not r.trimmed.ok.all() for r in results)
+    return Measurement("net.die_err_trimmed", after, "%FS", len(results), None, worst, against, failed)
 
 
 def _rms_to(nominal: Array, results: Sequence[DieResult], which: str) -> float | None:

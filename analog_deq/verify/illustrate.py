@@ -11,14 +11,16 @@ from analog_deq.spec import DesignSpec
 from analog_deq.tables import CalibrationTable
 from analog_deq.train.checkpoint import Checkpoint
 from analog_deq.train.deployed import Readout
-from analog_deq.verify import compare
-from analog_deq.verify.campaign import PERCENT, VerifyResult, ladder_rungs
+from analog_deq.train.tasks.task import Score, Task
+from analog_deq.verify import compare, regression
+from analog_deq.verify.campaign import PERCENT, VerifyResult
 from analog_deq.verify.report.figures import (
-    AccuracyLadder,
-    DieAccuracy,
+    DieScores,
     FixedPointScatter,
     NoiseSpectrum,
+    OutputScatter,
     ReportFigures,
+    ScoreLadder,
     SettlingTrace,
     TransferCurve,
 )
@@ -31,7 +33,7 @@ def figures(
     design: DesignSpec,
     proxy: ProxyParameters,
     checkpoint: Checkpoint,
-    labels: np.ndarray,
+    task: Task,
     transfer: CalibrationTable | None,
 ) -> ReportFigures:
     """Every figure that the run supports; one that it does not is named in ``missing`` with its reason."""
@@ -59,25 +61,55 @@ def figures(
         )  # fmt: skip
     else:
         missing["noise"] = result.noise[0].status
-    untrimmed, trimmed = compare.die_accuracy(result.dies, readout, labels)
-    own = compare.software_accuracy(result.dies, readout, labels, reading)
-    dies = DieAccuracy(
-        untrimmed - own, trimmed - own, -PERCENT * design.verify.die_max_drop, 0.0,
-        how=f"Each die on its own {len(result.dies[0].images)} test images, beside software on the same images",
-        x_label="accuracy minus software's (points)", unit="points",
-    )  # fmt: skip
-    rungs = ladder_rungs(checkpoint.accuracy)
-    correct = int(np.sum(result.labels == labels))
-    rungs |= ladder_rungs({"ours, in ngspice": (correct, len(labels))})
-    ladder = AccuracyLadder(
-        rungs, len(labels), ("ours, in ngspice",), how="Images never trained on, Wilson intervals, one training seed"
-    )
+    dies = _die_scores(result, design, task, readout)
+    answers = _answers(result, task) if task.regression else None
     curve = None
     if transfer is None:
         missing["transfer"] = "the calibration tables of this proxy were not at hand"
     else:
         curve = _transfer(transfer, design, proxy)
-    return ReportFigures(fixed_point, settling, curve, spectrum, dies, ladder, missing)
+    return ReportFigures(
+        fixed_point, settling, curve, spectrum, dies, _ladder(result, checkpoint, task), answers, missing
+    )
+
+
+def _die_scores(result: VerifyResult, design: DesignSpec, task: Task, readout: Readout) -> DieScores:
+    reading, count = result.proxy.reading.numpy(), len(result.dies[0].images)
+    if task.regression:
+        untrimmed, trimmed = regression.die_errors(result.dies, task, readout)
+        return DieScores(
+            untrimmed, trimmed, PERCENT * design.verify.die_max_rel_err,
+            regression.rms(regression.reading_errors(task, readout, reading)),
+            how=f"Each die on its own {count} test samples; software is the proxy on all of them",
+            x_label="relative error (%)", lower_is_better=True,
+        )  # fmt: skip
+    untrimmed, trimmed = compare.die_accuracy(result.dies, readout, task.y_test.numpy())
+    own = compare.software_accuracy(result.dies, readout, task.y_test.numpy(), reading)
+    return DieScores(
+        untrimmed - own, trimmed - own, -PERCENT * design.verify.die_max_drop, 0.0,
+        how=f"Each die on its own {count} test images, beside software on the same images",
+        x_label="accuracy minus software's (points)", unit="points",
+    )  # fmt: skip
+
+
+def _answers(result: VerifyResult, task: Task) -> OutputScatter:
+    how = "Nominal circuit, test samples never trained on"
+    return OutputScatter(task.y_test.numpy(), result.outputs, task.scale, how=how)
+
+
+def _ladder(result: VerifyResult, checkpoint: Checkpoint, task: Task) -> ScoreLadder:
+    scores: dict[str, Score] = dict(checkpoint.scores)
+    simulated: tuple[str, ...] = ()
+    if result.score is not None:
+        simulated = ("ours, in ngspice",)
+        scores[simulated[0]] = result.score
+    rungs = {name: (PERCENT * s.value, PERCENT * s.low, PERCENT * s.high) for name, s in scores.items()}
+    interval = "bootstrap" if task.regression else "Wilson"
+    what = "Samples" if task.regression else "Images"
+    return ScoreLadder(
+        rungs, len(task.y_test), simulated, how=f"{what} never trained on, {interval} intervals, one training seed",
+        lower_is_better=task.regression,
+    )  # fmt: skip
 
 
 def _settling(result: VerifyResult, design: DesignSpec, missing: dict[str, str]) -> SettlingTrace | None:

@@ -230,11 +230,12 @@ class LoweredNetwork:
         return np.asarray((rows[:, 0::2] - rows[:, 1::2]) / (2 * self.design.neuron.z_unit_v))
 
     def _nodeset(self, h: Array) -> str:
-        neuron = self.design.neuron
+        neuron, rails = self.design.neuron, self.design.operating
         pairs = []
         for i, value in enumerate(h):
             z = neuron.z_unit_v * np.tanh(value)  # near enough for a start, whatever the activation
-            pairs += [f"v(v{i})={number(-neuron.v_unit_v * value)}", f"v(s{i})=0"]
+            v = float(np.clip(-neuron.v_unit_v * value, rails.vss_v, rails.vdd_v))
+            pairs += [f"v(v{i})={number(v)}", f"v(s{i})=0"]
             pairs += [f"v(zp{i})={number(z)}", f"v(zn{i})={number(-z)}"]
         return ".nodeset " + " ".join(pairs)
 

@@ -16,7 +16,7 @@ from analog_deq.records import Deck
 from analog_deq.spec import DesignSpec
 from analog_deq.train.checkpoint import Checkpoint
 from analog_deq.train.deployed import DeployedNetwork
-from analog_deq.train.tasks.digits import Task
+from analog_deq.train.tasks.task import Task
 from analog_deq.verify.campaign import VerifyResult
 from analog_deq.verify.dies import DieResult, draw_die
 from analog_deq.verify.dynamics import round_decade

@@ -11,7 +11,10 @@ from analog_deq.verify.signoff import Measurement
 HOLDS: Mapping[str, tuple[str, ...]] = {"power": ("net.energy",), "noise": ("net.noise_ratio",)}
 """Measurements that mean nothing once their quantity is not modelled by every cell."""
 
-DIES = ("net.yield_mismatch", "net.yield_untrimmed", "net.acc_trimmed_min", "net.die_err_trimmed")
+DIES = (
+    "net.yield_mismatch", "net.yield_untrimmed", "net.acc_trimmed_min", "net.die_err_trimmed", "net.die_rel_err",
+    "net.die_rel_err_max",
+)  # fmt: skip
 
 
 def withhold(measurements: Sequence[Measurement], not_modelled: Mapping[str, str], *, drawn: bool) -> list[Measurement]:

@@ -58,7 +58,7 @@ def programmed(d: DesignSpec) -> tuple[np.ndarray, np.ndarray]:
     """Conductances of a random class-A network whose inputs drive every state well into its curve."""
     network = Network(d, torch.Generator().manual_seed(3), max_slope=1.0)
     with torch.no_grad():
-        network.t.mul_(4.0)
+        network.weight.t.mul_(4.0)
         network.w_input.mul_(2.0)
         network.bias.mul_(6.0)
         g_pos, g_neg = ConductanceMapping.of(d.neuron, d.crossbar).program(network.weights())

@@ -25,6 +25,7 @@ from analog_deq.resources import shipped
 from analog_deq.spice.simulator import Simulator
 from analog_deq.statistics import wilson
 from analog_deq.train.checkpoint import Checkpoint, write_checkpoint
+from analog_deq.train.tasks import Score
 from analog_deq.verify.verdict import Check, VerifyReport
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -296,7 +297,10 @@ def test_a_checkpoint_needs_its_proxy(modules: dict[str, ModuleType]) -> None:
 
 # --- accuracy -------------------------------------------------------------------------------------------------------
 
-LADDER = {"proxy training (ours)": (475, 500), "naive + refitted readout": (470, 500), "W_fb = 0": (460, 500)}
+LADDER = {
+    name: Score.of_labels(correct, 500)
+    for name, correct in (("proxy training (ours)", 475), ("naive + refitted readout", 470), ("W_fb = 0", 460))
+}
 
 
 def check(name: str, value: float | None, n: int = 500, interval: tuple[float, float] | None = None) -> Check:

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from analog_deq.verify.report.figures import (
-    AccuracyLadder,
-    DieAccuracy,
+    DieScores,
     FixedPointScatter,
     NoiseSpectrum,
+    OutputScatter,
     ReportFigures,
+    ScoreLadder,
     SettlingTrace,
     TransferCurve,
 )
@@ -56,8 +57,8 @@ def sample_figures() -> ReportFigures:
         settling=SettlingTrace(t, z, z * 1.001, 4e-3, 3.9e-6, how="Whole network, .tran."),
         transfer=TransferCurve(x, np.tanh(x), np.tanh(x) + 1e-6, np.arange(41) % 2 == 1, limit_percent_fs=0.1),
         noise=NoiseSpectrum(f, density, np.array([7e-5, 8e-5]), np.array([7e-5, 7.6e-5]), ("z3", "v7")),
-        dies=DieAccuracy(rng.normal(88, 4, 60), rng.normal(94, 0.5, 60), 92.0, 94.8),
-        ladder=AccuracyLadder({"software": (94.8, 92.5, 96.4), "circuit": (94.0, 89.8, 96.5)}, 200, ("circuit",)),
+        dies=DieScores(rng.normal(88, 4, 60), rng.normal(94, 0.5, 60), 92.0, 94.8),
+        ladder=ScoreLadder({"software": (94.8, 92.5, 96.4), "circuit": (94.0, 89.8, 96.5)}, 200, ("circuit",)),
     )
 
 
@@ -161,7 +162,7 @@ def test_failed_samples_are_counted_not_hidden() -> None:
         for drawn in draw_figures(
             ReportFigures(
                 fixed_point=replace(figures.fixed_point, z_spice=holed),
-                dies=DieAccuracy(np.full(4, np.nan), None, 92.0),
+                dies=DieScores(np.full(4, np.nan), None, 92.0),
                 settling=SettlingTrace(np.arange(3.0), np.full((3, 1), np.nan), np.zeros((3, 1)), 1e-3, None),
             )
         )
@@ -176,15 +177,43 @@ def test_failed_samples_are_counted_not_hidden() -> None:
     lambda: SettlingTrace(np.zeros(3), np.zeros(3), np.zeros(3), 1e-3, None),
     lambda: FixedPointScatter(np.zeros((2, 2)), np.zeros((2, 3))),
     lambda: FixedPointScatter(np.zeros((0, 2)), np.zeros((0, 2))),
-    lambda: DieAccuracy(np.zeros(3), np.zeros(2), 92.0),
+    lambda: DieScores(np.zeros(3), np.zeros(2), 92.0),
     lambda: NoiseSpectrum(np.ones(2), np.ones((2, 1)), np.ones(1), np.ones(1), ("a", "b")),
-    lambda: AccuracyLadder({}, 10),
-    lambda: AccuracyLadder({"a": (90.0, 91.0, 95.0)}, 10),
-    lambda: AccuracyLadder({"a": (93.0, 91.0, 95.0)}, 10, ("b",)),
+    lambda: OutputScatter(np.zeros((2, 2)), np.zeros((3, 2)), 1.0),
+    lambda: ScoreLadder({}, 10),
+    lambda: ScoreLadder({"a": (90.0, 91.0, 95.0)}, 10),
+    lambda: ScoreLadder({"a": (93.0, 91.0, 95.0)}, 10, ("b",)),
 ])  # fmt: skip
 def test_wrong_shapes_are_refused(make: object) -> None:
     with pytest.raises(ValueError):
         make()  # type: ignore[operator]
+
+
+def regression_figures() -> ReportFigures:
+    rng = np.random.default_rng(1)
+    target = rng.uniform(-1, 1, (100, 4))
+    rungs = {"naive": (12.3, 11.0, 13.1), "circuit": (2.94, 2.8, 3.1)}
+    return replace(
+        sample_figures(),
+        answers=OutputScatter(target, target + 0.02 * rng.choice([-1, 1], target.shape), 0.5),
+        dies=DieScores(np.array([9.0, 4.0, np.inf]), np.array([3.0, 4.0, 6.0]), 5.0, 2.9, lower_is_better=True),
+        ladder=ScoreLadder(rungs, 100, ("circuit",), lower_is_better=True),
+    )
+
+
+def test_a_regression_shows_its_answers_and_errors_where_less_is_better() -> None:
+    drawn = {d.name: d for d in draw_figures(regression_figures())}
+    assert next(iter(drawn)) == "answers"
+    assert "the relative error, is 4 %" in drawn["answers"].caption  # 0.02 of a scale of 0.5
+    assert drawn["dies"].title == "Relative error of each die"
+    assert "trimmed median 4.0, worst 6.0 %" in drawn["dies"].caption
+    assert "must not exceed 5 %" in drawn["dies"].caption
+    assert "untrimmed: 1 of 3 reach the limit" in (drawn["dies"].svg or "")
+    assert "trimmed: 2 of 3 reach the limit" in (drawn["dies"].svg or "")
+    assert "2.94" in (drawn["ladder"].svg or "")
+    assert "answers" not in {d.name for d in draw_figures(sample_figures())}
+    missing = {d.name: d.caption for d in draw_figures(ReportFigures(missing={"answers": "no equilibrium"}))}
+    assert missing["answers"] == "no equilibrium"
 
 
 def check(**changes: object) -> Check:

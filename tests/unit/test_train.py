@@ -41,11 +41,11 @@ def digits(**training: Any) -> DesignSpec:
 def test_the_class_a_bound_holds_for_any_parameters(seed, scale, max_slope):
     network = Network(design(), torch.Generator().manual_seed(seed), max_slope=max_slope)
     with torch.no_grad():
-        network.t.mul_(scale)
-        network.log_eta.copy_(torch.randn(4, generator=torch.Generator().manual_seed(seed + 1)))
-        eta = network.log_eta.exp()
+        network.weight.t.mul_(scale)
+        network.weight.log_eta.copy_(torch.randn(4, generator=torch.Generator().manual_seed(seed + 1)))
+        eta = network.weight.log_eta.exp()
         rows = max_slope * (network.w_state().abs() @ eta) / eta
-    assert float(rows.max()) <= network.gamma * (1 + 1e-12)
+    assert float(rows.max()) <= network.weight.gamma * (1 + 1e-12)
 
 
 def test_weights_are_stacked_in_row_order():
@@ -79,15 +79,15 @@ def test_the_split_is_disjoint_complete_and_keyed_by_the_seed():
 
 
 def test_a_design_of_other_sizes_cannot_have_the_digits():
-    with pytest.raises(SpecError, match=r"sizes\.inputs = 3, sizes\.classes = 2: .* 64 inputs and 10 classes"):
+    with pytest.raises(SpecError, match=r"sizes\.inputs = 3, sizes\.outputs = 2: .* 64 inputs and 10 classes"):
         load_task(design())
 
 
 # --- learning -------------------------------------------------------------------------------------------------------
 
 MODELS = {
-    "ideal": lambda d: IdealModel(d.seed),
-    "noise injection": lambda d: IdealModel(d.seed, weight_noise=0.05, read_noise=0.05),
+    "ideal": IdealModel,
+    "noise injection": lambda d: IdealModel(d, weight_noise=0.05, read_noise=0.05),
     "proxy": lambda d: ProxyModel(d, proxy()),
     "proxy, no draws": lambda d: ProxyModel(
         d.model_copy(update={"training": d.training.model_copy(update={"mismatch_draws": False, "read_noise": False})}),
@@ -127,7 +127,7 @@ def test_a_run_does_not_depend_on_the_global_generator():
 def test_a_trained_network_still_holds_its_certificate():
     model = ProxyModel(digits(), proxy())
     network, _ = trained(model)
-    eta = network.log_eta.detach().exp()
+    eta = network.weight.log_eta.detach().exp()
     rows = model.max_slope * (network.w_state().detach().abs() @ eta) / eta
     assert float(rows.max()) <= 0.9 * (1 + 1e-12)
 
@@ -137,8 +137,8 @@ def test_the_proxy_model_trains_its_feedback_and_input_weights():
     model = ProxyModel(d, proxy())
     network = Network(d, torch.Generator().manual_seed(0), max_slope=model.max_slope)
     seen = model(network, load_task(d).x_train[:16], 0)
-    network.logits(seen.z).square().sum().backward()
-    for name in ("t", "w_input", "bias", "readout"):
+    network.outputs(seen.z).square().sum().backward()
+    for name in ("weight.t", "w_input", "bias", "readout"):
         gradient = network.get_parameter(name).grad
         assert gradient is not None
         assert float(gradient.abs().max()) > 0, name
@@ -213,7 +213,7 @@ def test_the_refitted_readout_is_the_ridge_solution():
     labels = torch.as_tensor(rng.integers(0, 3, 300))
     centres = torch.as_tensor(rng.uniform(-0.6, 0.6, (3, 5)))
     reading = centres[labels] + 0.05 * torch.as_tensor(rng.standard_normal((300, 5)))
-    found = refit_readout(reading, labels, 3, adc_bits=8, ridge=1e-2)
+    found = refit_readout(reading, torch.eye(3, dtype=torch.float64)[labels], adc_bits=8, ridge=1e-2)
     assert float((found.predict(reading) == labels).double().mean()) > 0.99
     z = np.concatenate([quantise(reading, 8).numpy(), np.ones((300, 1))], axis=1)
     penalty = np.sqrt(1e-2 * np.mean(np.sum(z**2, axis=0))) * np.eye(6)

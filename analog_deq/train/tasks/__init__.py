@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from analog_deq.spec import DesignSpec
-from analog_deq.train.tasks.digits import Task, load_digits_task
+from collections.abc import Callable, Mapping
 
-TASKS = {"digits": load_digits_task}
+from analog_deq.spec import DesignSpec
+from analog_deq.train.tasks.digits import load_digits_task
+from analog_deq.train.tasks.quadratic_program import load_qp_task
+from analog_deq.train.tasks.resistor_network import load_network_task
+from analog_deq.train.tasks.task import Score, Task
+
+__all__ = ["TASKS", "Score", "Task", "load_task"]
+
+TASKS: Mapping[str, Callable[[DesignSpec], Task]] = {
+    "digits": load_digits_task,
+    "qp16": load_qp_task,
+    "net16": load_network_task,
+}
 
 
 def load_task(design: DesignSpec) -> Task:
-    """Data of a design's task, split by the design's seed."""
+    """Data of a design's task, split by the design's seed or as the task says."""
     return TASKS[design.task](design)

@@ -99,54 +99,78 @@ class FixedPointScatter:
 
 
 @dataclass(frozen=True, slots=True)
-class DieAccuracy:
-    """Accuracy of each die, (dies,), without and with its trim; ``limit`` is what a die must reach.
+class OutputScatter:
+    """What a regression should answer, ``target``, and what ngspice answered, ``output``: (samples, outputs).
 
-    In per cent, or in points against something, as ``x_label`` and ``unit`` say.
+    ``scale`` is what 100 % of relative error is, in the outputs' own unit.
+    """
+
+    target: Array
+    output: Array
+    scale: float
+    how: str = ""
+
+    def __post_init__(self) -> None:
+        _table("OutputScatter", self.target, self.output)
+
+
+@dataclass(frozen=True, slots=True)
+class DieScores:
+    """Score of each die, (dies,), without and with its trim; ``limit`` is what a die must reach.
+
+    Accuracy, or with ``lower_is_better`` an error, in per cent, or in points against something, as ``x_label`` and
+    ``unit`` say. ``reference`` is what software reaches.
     """
 
     untrimmed: Array
     trimmed: Array | None
     limit: float
-    software: float | None = None
+    reference: float | None = None
     how: str = ""
     x_label: str = "accuracy (%)"
     unit: str = "%"
+    lower_is_better: bool = False
 
     def __post_init__(self) -> None:
-        _same_shape("DieAccuracy", self.untrimmed, self.trimmed)
+        _same_shape("DieScores", self.untrimmed, self.trimmed)
 
 
 @dataclass(frozen=True, slots=True)
-class AccuracyLadder:
-    """Accuracy in per cent by name, in drawing order: (accuracy, low, high), the ends a 95 % interval.
+class ScoreLadder:
+    """Accuracy, or with ``lower_is_better`` relative error, in per cent by name, in drawing order: (value, low, high).
 
-    ``n`` counts the inputs of a rung (the fewest, when they differ); ``simulated`` names the rungs that ran in ngspice.
+    The ends are a 95 % interval. ``n`` counts the inputs of a rung (the fewest, when they differ); ``simulated`` names
+    the rungs that ran in ngspice.
     """
 
     rungs: Mapping[str, tuple[float, float, float]]
     n: int
     simulated: tuple[str, ...] = ()
     how: str = ""
+    lower_is_better: bool = False
 
     def __post_init__(self) -> None:
         if not self.rungs:
-            raise ValueError("AccuracyLadder: no rung; leave the figure out instead")
+            raise ValueError("ScoreLadder: no rung; leave the figure out instead")
         if not set(self.simulated) <= set(self.rungs):
-            raise ValueError(f"AccuracyLadder: simulated {self.simulated} holds a name that is no rung")
-        for name, (accuracy, low, high) in self.rungs.items():
-            if not low <= accuracy <= high:
-                raise ValueError(f"AccuracyLadder {name!r}: {accuracy} is not within {low} to {high}")
+            raise ValueError(f"ScoreLadder: simulated {self.simulated} holds a name that is no rung")
+        for name, (value, low, high) in self.rungs.items():
+            if not low <= value <= high:
+                raise ValueError(f"ScoreLadder {name!r}: {value} is not within {low} to {high}")
 
 
 @dataclass(frozen=True, slots=True)
 class ReportFigures:
-    """The figures of one report. One left out is replaced by its reason in ``missing``, by field name."""
+    """The figures of one report. One left out is replaced by its reason in ``missing``, by field name.
+
+    ``answers`` is a regression's own; without it and without a reason the report has no such figure.
+    """
 
     fixed_point: FixedPointScatter | None = None
     settling: SettlingTrace | None = None
     transfer: TransferCurve | None = None
     noise: NoiseSpectrum | None = None
-    dies: DieAccuracy | None = None
-    ladder: AccuracyLadder | None = None
+    dies: DieScores | None = None
+    ladder: ScoreLadder | None = None
+    answers: OutputScatter | None = None
     missing: Mapping[str, str] = field(default_factory=dict)

@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
 
 from analog_deq.units import engineering
 from analog_deq.verify.report.figures import (
-    AccuracyLadder,
     Array,
-    DieAccuracy,
+    DieScores,
     FixedPointScatter,
     NoiseSpectrum,
+    OutputScatter,
     ReportFigures,
+    ScoreLadder,
     SettlingTrace,
     TransferCurve,
 )
@@ -24,6 +26,7 @@ from analog_deq.verify.report.svg import BAD, GOOD, INK, PROXY, SPICE, house_sty
 
 _MOST_POINTS = 1200
 """Points drawn in a scatter; more only make the file large."""
+_DOTS: dict[str, Any] = {"marker": "o", "markersize": 2.6, "linestyle": "", "markeredgewidth": 0}
 _PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
@@ -136,17 +139,13 @@ def draw_fixed_point(data: FixedPointScatter) -> tuple[str, str]:
         caption += f", RMS {np.sqrt(np.mean(error[drawn] ** 2)):.3g} %FS, largest {_worst(error)} %FS"
     caption += f", limit ±{data.limit_percent_fs:g} %FS." if data.limit_percent_fs is not None else "."
     if drawn.size > _MOST_POINTS:
-        # The worst points stay, the rest is thinned evenly: the strip must not look better than it is.
-        by_error = drawn[np.argsort(np.abs(error[drawn]))]
-        rest = by_error[:-100]
-        drawn = np.concatenate([rest[:: -(-rest.size // (_MOST_POINTS - 100))], by_error[-100:]])
+        drawn = _thinned(drawn, error)
         caption += f" {drawn.size} of {spice.size} points are drawn, the 100 worst among them."
-    dots: dict[str, Any] = {"marker": "o", "markersize": 2.6, "linestyle": "", "markeredgewidth": 0}
     low, high = float(np.min(spice[drawn], initial=0.0)), float(np.max(spice[drawn], initial=0.0))
     scatter.plot([low, high], [low, high], color=INK, linewidth=0.8, alpha=0.6)
-    scatter.plot(spice[drawn], data.z_proxy.ravel()[drawn], color=SPICE, alpha=0.55, **dots)
+    scatter.plot(spice[drawn], data.z_proxy.ravel()[drawn], color=SPICE, alpha=0.55, **_DOTS)
     scatter.set_ylabel("predicted z (units)")
-    strip.plot(spice[drawn], error[drawn], color=PROXY, alpha=0.55, **dots)
+    strip.plot(spice[drawn], error[drawn], color=PROXY, alpha=0.55, **_DOTS)
     strip.axhline(0, color=INK, linewidth=0.8)
     if data.limit_percent_fs is not None:
         for sign in (-1, 1):
@@ -157,13 +156,41 @@ def draw_fixed_point(data: FixedPointScatter) -> tuple[str, str]:
 
 
 @house_style
-def draw_dies(data: DieAccuracy) -> tuple[str, str]:
-    """Histograms of the accuracy of each die, without and with trim, over one axis with the limit."""
+def draw_answers(data: OutputScatter) -> tuple[str, str]:
+    """The circuit's answer over the target, above their difference."""
+    figure, (scatter, strip) = new_figure(4.4, (2.1, 1))
+    error = 100 * (data.output - data.target) / data.scale
+    valid = np.isfinite(error)
+    relative = f"{np.sqrt(np.mean(error[valid] ** 2)):.3g} %" if valid.any() else "unknown"
+    samples, outputs = data.target.shape
+    caption = (
+        f"{samples} samples × {outputs} outputs. Lower strip: answer minus target over the targets' RMS of "
+        f"{data.scale:.3g}; its own RMS, the relative error, is {relative}, the largest {_worst(error)} %."
+    )
+    drawn = np.flatnonzero(valid.ravel())
+    target, answer, error = data.target.ravel(), data.output.ravel(), error.ravel()
+    if drawn.size > _MOST_POINTS:
+        drawn = _thinned(drawn, error)
+        caption += f" {drawn.size} of {target.size} points are drawn, the 100 worst among them."
+    low, high = float(np.min(target[drawn], initial=0.0)), float(np.max(target[drawn], initial=0.0))
+    scatter.plot([low, high], [low, high], color=INK, linewidth=0.8, alpha=0.6)
+    scatter.plot(target[drawn], answer[drawn], color=SPICE, alpha=0.45, **_DOTS)
+    scatter.set_ylabel("answer in ngspice")
+    strip.plot(target[drawn], error[drawn], color=PROXY, alpha=0.45, **_DOTS)
+    strip.axhline(0, color=INK, linewidth=0.8)
+    strip.set_ylabel("error (%)")
+    strip.set_xlabel("target")
+    return to_svg(figure, "answers", caption), caption + _left_out(data.output)
+
+
+@house_style
+def draw_dies(data: DieScores) -> tuple[str, str]:
+    """Histograms of the score of each die, without and with trim, over one axis with the limit."""
     rows = [("untrimmed", data.untrimmed, PROXY)]
     if data.trimmed is not None:
         rows.append(("trimmed", data.trimmed, GOOD))
     figure, axes = new_figure(0.9 + 1.25 * len(rows), (1,) * len(rows))
-    marks = [data.limit, *([] if data.software is None else [data.software])]
+    marks = [data.limit, *([] if data.reference is None else [data.reference])]
     seen = np.concatenate([values[np.isfinite(values)] for _, values, _ in rows] + [np.asarray(marks)])
     low, high = float(seen.min()), float(seen.max())
     width = max((high - low) / 40, 0.25)
@@ -174,43 +201,54 @@ def draw_dies(data: DieAccuracy) -> tuple[str, str]:
     for axis, (name, values, colour) in zip(axes, rows, strict=True):
         axis.hist(values[np.isfinite(values)], bins=list(bins), color=colour, alpha=0.85)
         axis.axvline(data.limit, color=BAD, linewidth=1.3, linestyle="--", label="limit of a die")
-        if data.software is not None:
-            axis.axvline(data.software, color=INK, linewidth=1.1, linestyle=":", label="software")
-        reached = int(np.sum(values >= data.limit))
+        if data.reference is not None:
+            axis.axvline(data.reference, color=INK, linewidth=1.1, linestyle=":", label="software")
+        reached = int(np.sum(values <= data.limit if data.lower_is_better else values >= data.limit))
         axis.set_ylabel("dies")
         axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axis.set_title(f"{name}: {reached} of {values.size} reach the limit", loc="left")
         finite = values[np.isfinite(values)]
         if finite.size:
-            parts.append(f"{name} median {np.median(finite):.1f}, worst {finite.min():.1f} {data.unit}")
+            worst = finite.max() if data.lower_is_better else finite.min()
+            parts.append(f"{name} median {np.median(finite):.1f}, worst {worst:.1f} {data.unit}")
         else:
             parts.append(f"{name}: no die gave a value")
     axes[-1].set_xlabel(data.x_label)
-    axes[0].legend(loc="upper left", handlelength=1.6)
-    caption = f"{data.untrimmed.size} dies; {'; '.join(parts)}. A die must reach {data.limit:g} {data.unit}."
+    axes[0].legend(loc="upper right" if data.lower_is_better else "upper left", handlelength=1.6)
+    must = "must not exceed" if data.lower_is_better else "must reach"
+    caption = f"{data.untrimmed.size} dies; {'; '.join(parts)}. A die {must} {data.limit:g} {data.unit}."
     return to_svg(figure, "dies", caption), caption + _left_out(*(values for _, values, _ in rows))
 
 
 @house_style
-def draw_ladder(data: AccuracyLadder) -> tuple[str, str]:
-    """Accuracy of the network and of every baseline, with intervals."""
+def draw_ladder(data: ScoreLadder) -> tuple[str, str]:
+    """Score of the network and of every baseline, with intervals."""
     figure, (axis,) = new_figure(0.8 + 0.32 * len(data.rungs))
     place = np.arange(len(data.rungs))[::-1]
-    for y, (name, (accuracy, low, high)) in zip(place, data.rungs.items(), strict=True):
+    for y, (name, (value, low, high)) in zip(place, data.rungs.items(), strict=True):
         colour = SPICE if name in data.simulated else PROXY
         axis.plot([low, high], [y, y], color=colour, linewidth=2.2, alpha=0.6)
-        axis.plot(accuracy, y, "o", color=colour, markersize=5)
-        axis.annotate(f"{accuracy:.1f}", (accuracy, y), (0, 5), textcoords="offset points", ha="center", fontsize=8.5)
+        axis.plot(value, y, "o", color=colour, markersize=5)
+        digits = 2 if data.lower_is_better and value < 10 else 1
+        text = f"{value:.{digits}f}"
+        axis.annotate(text, (value, y), (0, 5), textcoords="offset points", ha="center", fontsize=8.5)
     axis.set_yticks(place, list(data.rungs))
     axis.set_ylim(-0.6, len(data.rungs) - 0.3)
     axis.yaxis.set_tick_params(length=0)
     axis.set_xlabel("accuracy (%)")
     caption = f"{data.n} test inputs; bars are 95 % intervals."
+    if data.lower_is_better:
+        axis.set_xscale("log")
+        axis.set_xlabel("relative error (%), log scale: further left is better")
+        axis.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(_PLAIN)
+        axis.xaxis.set_minor_formatter(NullFormatter())
     caption += " Blue rows are simulated in ngspice, orange rows computed." if data.simulated else ""
     return to_svg(figure, "ladder", caption), caption
 
 
 _FIGURES: tuple[tuple[str, str, Callable[[Any], tuple[str, str]]], ...] = (
+    ("answers", "Answer of the circuit against the target", draw_answers),
     ("fixed_point", "Resting point: prediction against simulation", draw_fixed_point),
     ("settling", "Settling of one input", draw_settling),
     ("dies", "Accuracy of each die", draw_dies),
@@ -218,6 +256,9 @@ _FIGURES: tuple[tuple[str, str, Callable[[Any], tuple[str, str]]], ...] = (
     ("ladder", "Accuracy, from software to circuit", draw_ladder),
     ("transfer", "Neuron curve and its fit", draw_transfer),
 )
+_ERROR_TITLES = {"dies": "Relative error of each die", "ladder": "Relative error, from software to circuit"}
+"""Titles of the figures that show an error where others show an accuracy."""
+_OPTIONAL = ("answers",)
 
 
 def draw_figures(figures: ReportFigures) -> tuple[Drawn, ...]:
@@ -225,12 +266,21 @@ def draw_figures(figures: ReportFigures) -> tuple[Drawn, ...]:
     drawn = []
     for name, title, draw in _FIGURES:
         data = getattr(figures, name)
-        if data is None:
+        if getattr(data, "lower_is_better", False):
+            title = _ERROR_TITLES[name]
+        if data is not None:
+            svg, caption = draw(data)
+            drawn.append(Drawn(name, title, svg, f"{caption} {data.how}".strip()))
+        elif name in figures.missing or name not in _OPTIONAL:
             drawn.append(Drawn(name, title, None, figures.missing.get(name, "this run did not measure it")))
-            continue
-        svg, caption = draw(data)
-        drawn.append(Drawn(name, title, svg, f"{caption} {data.how}".strip()))
     return tuple(drawn)
+
+
+def _thinned(drawn: NDArray[np.int_], error: Array) -> NDArray[np.int_]:
+    """``_MOST_POINTS`` of the points: the worst stay, the rest is thinned evenly, so that no strip looks too good."""
+    by_error = drawn[np.argsort(np.abs(error[drawn]))]
+    rest = by_error[:-100]
+    return np.concatenate([rest[:: -(-rest.size // (_MOST_POINTS - 100))], by_error[-100:]])
 
 
 def _worst(values: Array) -> str:
