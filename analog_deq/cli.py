@@ -6,7 +6,7 @@ Heavy imports (torch, pandas, rich) happen inside the commands, so that ``--help
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,9 +14,11 @@ from analog_deq import __version__
 from analog_deq.cell_commands import CELL_COMMANDS
 from analog_deq.command import (
     ANY_PATH,
+    COUNT,
     FILE,
     INDEX,
     PROGRAM,
+    RATE,
     CommandGroup,
     cells_option,
     design_option,
@@ -32,11 +34,20 @@ from analog_deq.command import (
     memory_option,
     options,
     out_option,
+    refuse_given,
     runs_option,
     timeout_option,
 )
 
+if TYPE_CHECKING:
+    from analog_deq.pipeline import StageResult
+
 DESIGNS, PLANS, LIMITS = "data/designs", "calibration/plans", "data/limits"
+FINE_TUNING = (
+    "steps", "batch", "learning_rate", "linearize", "die", "cells", "flat", "jobs", "executor", "timeout_s",
+    "memory_bytes",
+)  # fmt: skip
+"""Options of ``train`` that only its measured forward pass has."""
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -118,22 +129,85 @@ def fit(ctx: click.Context, tables: Path | None, design: str, **rest: Any) -> No
 @click.argument("design")
 @click.option("--proxy", required=True, type=FILE, help="The proxy.json that fit wrote.")
 @click.option("--baselines/--no-baselines", default=True, show_default=True, help="Also train what to compare with.")
-@options(runs_option, out_option)
+@click.option(
+    "--forward", type=click.Choice(["proxy", "spice"]), default="proxy", show_default=True,
+    help="Where the states come from that the loss sees. The options below belong to spice.",
+)  # fmt: skip
+@click.option("--from", "start", type=FILE, metavar="NET", help="The net.safetensors to fine-tune, which spice needs.")
+@click.option("--steps", type=COUNT, help="Steps of fine-tuning.  [default: 60]")
+@click.option("--batch", type=COUNT, help="Training samples simulated a step.  [default: 64]")
+@click.option("--learning-rate", type=RATE, help="Step size of Adam.  [default: 0.003]")
+@click.option(
+    "--linearize", type=click.Choice(["solved", "measured"]),
+    help="Where the proxy's Jacobian is taken: at its own state, or at the measured one.  [default: solved]",
+)  # fmt: skip
+@click.option("--die", type=INDEX, help="Simulate this mismatch die, with its trim, instead of the nominal circuit.")
+@click.option(
+    "--proxy-of", metavar="DESIGN",
+    help="Design that --proxy and --from belong to, when the simulated hardware differs from it on purpose.",
+)  # fmt: skip
+@options(
+    cells_option, flat_option, jobs_option, executor_option, timeout_option, memory_option, runs_option, out_option
+)
 @click.pass_context
-def train(ctx: click.Context, design: str, **rest: Any) -> None:
+def train(
+    ctx: click.Context,
+    design: str,
+    proxy: Path,
+    baselines: bool,
+    forward: str,
+    runs: Path,
+    out: Path | None,
+    **rest: Any,
+) -> None:
     """Train the network of a design through its proxy and write net.safetensors.
+
+    With --forward spice a trained network is fine-tuned on states that ngspice measures for each batch, the gradient
+    still the proxy's. finetune.csv, beside the network, holds each step's loss and how far the circuit is from the
+    proxy, and says when to calibrate and fit again. After Ctrl-C the same command goes on from the last step.
 
     \b
     Example
       analog-deq train digits --proxy proxy.json --out net.safetensors
+      analog-deq train digits --proxy proxy.json --forward spice --from net.safetensors --out tuned.safetensors
+      analog-deq train digits --proxy proxy.json --forward spice --from net.safetensors \\
+          --cell opamp=aged.toml --proxy-of digits --die 3
     """
     from analog_deq import pipeline
     from analog_deq.progress import drawn_progress
 
     path = find_input(design, DESIGNS)
-    with drawn_progress() as progress:
-        result = pipeline.train(path, progress=progress, **rest)
+    if forward == "proxy":
+        refuse_given(ctx, "--forward spice", names=("start", "proxy_of", *FINE_TUNING))
+        with drawn_progress() as progress:
+            result = pipeline.train(path, proxy=proxy, runs=runs, out=out, baselines=baselines, progress=progress)
+    else:
+        refuse_given(ctx, "--forward proxy", names=("baselines",))
+        result = _fine_tune(path, proxy=proxy, runs=runs, out=out, **rest)
     finish(ctx, [result])
+
+
+def _fine_tune(
+    design: Path, *, start: Path | None, executor: str | None, timeout_s: float | None, proxy_of: str | None,
+    steps: int | None, batch: int | None, learning_rate: float | None, linearize: str | None, **rest: Any,
+) -> StageResult:  # fmt: skip
+    """``train --forward spice``: the result of its library call."""
+    if start is None:
+        raise click.UsageError("--forward spice fine-tunes a trained network; give it with --from net.safetensors")
+    from analog_deq import pipeline
+    from analog_deq.progress import drawn_progress
+    from analog_deq.spice.executors import open_executor
+    from analog_deq.train.finetune import FineTuning
+
+    settings = FineTuning(
+        **given(steps=steps, batch=batch, learning_rate=learning_rate, linearize=linearize)
+    )  # fmt: skip
+    home = find_input(proxy_of, DESIGNS) if proxy_of else None
+    with drawn_progress() as progress, open_executor(executor) as pool:
+        return pipeline.fine_tune_in_spice(
+            design, start=start, settings=settings, proxy_of=home, executor=pool, progress=progress,
+            **given(timeout_s=timeout_s), **rest,
+        )  # fmt: skip
 
 
 @cli.command()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from analog_deq import __version__
 from analog_deq.errors import EXIT_INTERRUPTED, EXIT_PASS, EXIT_SIMULATOR, EXIT_USAGE, AnalogDeqError, SpecError
@@ -200,8 +201,9 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
 _MEMORY = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT])(i?B)?", re.IGNORECASE)
-_COUNT = click.IntRange(min=1)
+COUNT = click.IntRange(min=1)
 INDEX = click.IntRange(min=0)
+RATE = click.FloatRange(min=0, min_open=True, max=1)
 
 _json = click.option(
     "--json", is_flag=True, is_eager=True, expose_value=False, callback=_remember_json,
@@ -217,7 +219,7 @@ out_option = click.option("--out", type=ANY_PATH, help="Also put the outputs her
 runs_option = click.option(
     "--runs", type=_FOLDER, default="runs", show_default=True, help="Folder of finished runs, reused and resumed."
 )
-jobs_option = click.option("--jobs", type=_COUNT, help="ngspice processes at a time.  [default: one a core]")
+jobs_option = click.option("--jobs", type=COUNT, help="ngspice processes at a time.  [default: one a core]")
 executor_option = click.option(
     "--executor", metavar="local|dask://HOST:PORT",
     help="Where ngspice runs: here, or on the workers of a running Dask cluster, with as many processes at a time as "
@@ -238,7 +240,7 @@ timeout_option = click.option(
 flat_option = click.option(
     "--flat", is_flag=True, help="Simulate every image on the flat deck, wires unreduced (slow)."
 )
-dies_option = click.option("--dies", type=_COUNT, help="Mismatch dies to simulate, instead of the design's number.")
+dies_option = click.option("--dies", type=COUNT, help="Mismatch dies to simulate, instead of the design's number.")
 
 
 def options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -250,6 +252,13 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return function
 
     return apply
+
+
+def refuse_given(ctx: click.Context, belongs_to: str, *, names: Sequence[str]) -> None:
+    """UsageError when a person set one of the parameters ``names``; says which option it ``belongs_to``."""
+    for param in ctx.command.params:
+        if param.name in names and ctx.get_parameter_source(param.name) == ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{param.opts[0]} belongs to {belongs_to}; add that, or leave it out")
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ class Stream(IntEnum):
     VERIFY_CHOICE = 7
     STATISTICS = 8
     CELL_DIE = 9
+    FINE_TUNING = 10
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:

@@ -178,7 +178,8 @@ def train_sha256(inputs: Inputs) -> str:
 def matching_checkpoint(path: Path, inputs: Inputs, proxy: Path | None = None) -> Checkpoint:
     """The network in a file; SchemaError when it was trained for another design, or through another ``proxy``.
 
-    With another seed or test fraction its training images would be among the test images.
+    With another seed or test fraction its training images would be among the test images. One that was fine-tuned
+    through a proxy of other hardware goes with any proxy of its own.
     """
     checkpoint = read_checkpoint(path)
     if checkpoint.design_sha256 != train_sha256(inputs):
@@ -186,7 +187,8 @@ def matching_checkpoint(path: Path, inputs: Inputs, proxy: Path | None = None) -
             f"{path}: trained for another design than {inputs.design.name!r} as it stands now (sizes, seed, training, "
             "hardware); give the design it was trained for, or train again"
         )
-    if proxy is not None and checkpoint.proxy_sha256 != file_sha256(proxy):
+    foreign = "proxy_of" in checkpoint.provenance
+    if proxy is not None and not foreign and checkpoint.proxy_sha256 != file_sha256(proxy):
         raise SchemaError(f"{path}: trained through another proxy than {proxy}; give that proxy, or train again")
     return checkpoint
 
