@@ -29,7 +29,8 @@ from analog_deq.train.tasks import Score
 from analog_deq.verify.verdict import Check, VerifyReport
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-SCRIPTS = ("monte_carlo", "whole_network", "accuracy", "pyspice", "cells")
+SCRIPTS = ("monte_carlo", "whole_network", "accuracy", "pyspice", "cells", "estimators")
+SHARED = ("rows", "gradient_figures", "noisy_cell", "measured_cell")
 KEYS = ["id", "ours", "peer", "peer_name", "ratio", "bar", "holds", "n", "spread", "machine"]
 NOWHERE = Simulator(Path("/nonexistent/ngspice"), "46", False)
 
@@ -39,7 +40,7 @@ def modules() -> Iterator[dict[str, ModuleType]]:
     """The scripts and what they share, imported as they import each other."""
     sys.path.insert(0, str(FOLDER))
     try:
-        yield {name: importlib.import_module(name) for name in ("rows", *SCRIPTS)}
+        yield {name: importlib.import_module(name) for name in (*SHARED, *SCRIPTS)}
     finally:
         sys.path.remove(str(FOLDER))
 
@@ -164,7 +165,7 @@ def test_counts_are_checked(
 def test_every_script_is_in_the_readme() -> None:
     text = (FOLDER / "README.md").read_text()
     scripts = {path.name for path in FOLDER.glob("*.py")}
-    assert scripts == {f"{name}.py" for name in (*SCRIPTS, "rows")}
+    assert scripts == {f"{name}.py" for name in (*SCRIPTS, *SHARED)}
     assert [name for name in scripts if name not in text] == []
 
 
