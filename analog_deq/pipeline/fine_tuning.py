@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from analog_deq.draws import Stream, generator
-from analog_deq.errors import SchemaError, SimulationError, SpecError
+from analog_deq.errors import SchemaError, SpecError
 from analog_deq.fit.parameters import ProxyParameters
+from analog_deq.pipeline.fine_tuning_scores import measured_score, score_names, summarise
 from analog_deq.pipeline.inputs import (
     Inputs,
     StageResult,
     build_or_reuse,
-    certificate_sentence,
     copy_out,
     load_inputs,
     matching_checkpoint,
@@ -32,10 +32,10 @@ from analog_deq.records import Progress
 from analog_deq.runs import StageFolder, open_stage
 from analog_deq.spice.process import limits_of
 from analog_deq.spice.simulator import find_simulator
-from analog_deq.statistics import wilson
 from analog_deq.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from analog_deq.train.deployed import Readout
-from analog_deq.train.finetune import FineTuned, FineTuning, StepRecord, fine_tune
+from analog_deq.train.finetune import FineTuned, FineTuning, fine_tune
+from analog_deq.train.measured import StepRecord
 from analog_deq.train.tasks import Score, Task
 from analog_deq.verify.in_the_loop import SpiceForward
 from analog_deq.verify.sweeps import Bed
@@ -101,7 +101,7 @@ def fine_tune_in_spice(
     reused, seconds = build_or_reuse(folder, make, progress, "train on measured states")
     shutil.rmtree(_partial(folder), ignore_errors=True)
     log = pd.read_csv(folder.path / LOG_FILE)
-    summary = _summary(inputs, task, read_checkpoint(folder.path / NET_FILE), log, die)
+    summary = summarise(inputs, task, read_checkpoint(folder.path / NET_FILE), log, die)
     if out is not None:
         copy_out(folder.path / LOG_FILE, out.with_name(f"{out.stem}.{LOG_FILE}"))
     outputs = {
@@ -160,7 +160,7 @@ def _make(
         torch.as_tensor(start.readout_weight), torch.as_tensor(start.readout_bias), design.converters.adc_bits
     )
     progress.note(f"{len(task.y_test)} test images before fine-tuning")
-    before = _score(forward, readout, task)
+    before = measured_score(forward, readout, task, progress)
     partial = _partial(folder)
     tuned = fine_tune(
         design, parts.proxy, task, start, forward, settings, progress=progress, resume=_resume(partial, progress),
@@ -169,16 +169,10 @@ def _make(
     forward.program(tuned.g_pos, tuned.g_neg)
     progress.note(f"{len(task.y_test)} test images after fine-tuning")
     names = score_names(forward.die)
-    scores = {**start.scores, names[0]: before, names[1]: _score(forward, tuned.readout, task)}
+    scores = {**start.scores, names[0]: before, names[1]: measured_score(forward, tuned.readout, task, progress)}
     write_checkpoint(_checkpoint(inputs, parts, forward, tuned, scores), work / NET_FILE)
     rows = [{**{f.name: getattr(r, f.name) for f in fields(StepRecord)}, "refit": r.refit} for r in tuned.log]
     pd.DataFrame(rows).to_csv(work / LOG_FILE, index=False)
-
-
-def score_names(die: int | None) -> tuple[str, str]:
-    """What the checkpoint calls the scores before and after, measured in ngspice."""
-    where = "in ngspice" if die is None else f"in ngspice, die {die}"
-    return f"before fine-tuning, {where}", f"after fine-tuning on measured states, {where}"
 
 
 def _checkpoint(
@@ -197,19 +191,6 @@ def _checkpoint(
         tuned.g_pos.numpy(), tuned.g_neg.numpy(), tuned.readout.weight.numpy(), tuned.readout.bias.numpy(),
         tuned.certificate, train_sha256(inputs), parts.proxy_sha, inputs.design.seed, scores, provenance,
     )  # fmt: skip
-
-
-def _score(forward: SpiceForward, readout: Readout, task: Task) -> Score:
-    """Score on the measured test samples. One that failed is a wrong label; a regression leaves it out of its n."""
-    batch = forward.measure(task.x_test)
-    if not batch.ok.any():
-        raise SimulationError(f"none of {len(batch.ok)} test samples was simulated; the first: {batch.status[0]}")
-    ok = torch.as_tensor(batch.ok)
-    outputs = readout.outputs(torch.as_tensor(batch.reading[batch.ok]))
-    if task.regression:
-        return task.score(outputs, task.y_test[ok])
-    correct, n = int((outputs.argmax(-1) == task.y_test[ok]).sum()), len(ok)
-    return Score(correct / n, *wilson(correct, n), n)
 
 
 def _partial(folder: StageFolder) -> Path:
@@ -240,37 +221,3 @@ class _Notes(Progress):
 
     def note(self, text: str) -> None:
         self.outer.note(text)
-
-
-def _summary(
-    inputs: Inputs, task: Task, checkpoint: Checkpoint, log: pd.DataFrame, die: int | None
-) -> dict[str, object]:
-    summary: dict[str, object] = {}
-    for name in score_names(die):
-        score, what = checkpoint.scores[name], "relative error" if task.regression else "test accuracy"
-        k = f"n = {score.n}" if task.regression else f"{score.correct} of {score.n}"
-        value, low, high = (100 * share for share in (score.value, score.low, score.high))
-        summary[f"{what}, {name}"] = f"{value:.2f} % ({k}; {low:.2f} to {high:.2f} %)"
-    last = log.iloc[-1]
-    summary |= {
-        "loss": f"{log['loss'].iloc[0]:.4g} at the first step, {last['loss']:.4g} at the last",
-        "steps": len(log), "time_per_step_s": float(log["seconds"].median()),
-        "decks": int(log["decks"].sum()), "decks_from_earlier_runs": int(log.loc[log["reused"], "decks"].sum()),
-        "failed_samples": int(log["failed"].sum()),
-        "distance to the proxy": f"{last['rms_percent_fs']:.3g} %FS rms, {last['max_percent_fs']:.3g} %FS largest, "
-        f"mismatch sigma {last['sigma_percent_fs']:.3g} %FS",
-        "refit": _refit(log),
-    }  # fmt: skip
-    summary["certificate"] = certificate_sentence(inputs.design, checkpoint.certificate)
-    return summary
-
-
-def _refit(log: pd.DataFrame) -> str:
-    asked = log.loc[log["refit"]]
-    if not len(asked):
-        return "not asked: the proxy is nearer than mismatch"
-    worst = asked.sort_values("rms_percent_fs").iloc[-1]
-    return (
-        f"asked at {len(asked)} of {len(log)} steps: up to {worst['rms_percent_fs']:.3g} %FS rms where mismatch "
-        f"explains {worst['limit_percent_fs']:.3g}; run calibrate and fit again on this hardware"
-    )

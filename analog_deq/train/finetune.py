@@ -15,9 +15,8 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, fields
-from typing import Literal, Protocol
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +35,7 @@ from analog_deq.spec import DesignSpec
 from analog_deq.train.checkpoint import Checkpoint
 from analog_deq.train.deployed import DeployedNetwork, Readout
 from analog_deq.train.loop import PENALTY
+from analog_deq.train.measured import MeasuredForward, StepRecord, refit_request
 from analog_deq.train.models import RANGE_MARGIN
 from analog_deq.train.projection import project
 from analog_deq.train.solving import NEWTON_STEPS, PICARD_STEPS, settle
@@ -50,33 +50,6 @@ FIRST_BATCH = 10**6
 PERCENT = 100.0
 
 
-class Measured(Protocol):
-    """How the latest measurement went: ``status`` (samples,) as text, decks simulated for it, or reused."""
-
-    @property
-    def status(self) -> np.ndarray: ...
-    @property
-    def decks(self) -> int: ...
-    @property
-    def reused(self) -> bool: ...
-
-
-class MeasuredForward(Protocol):
-    """Measures equilibria on what is programmed; :class:`analog_deq.verify.in_the_loop.SpiceForward` is one."""
-
-    @property
-    def last(self) -> Measured | None: ...
-    @property
-    def die(self) -> int | None: ...
-
-    def program(self, g_pos: Tensor, g_neg: Tensor) -> None:
-        """The array holds these conductances (logical rows, N) from now on, in siemens."""
-
-    def __call__(self, x: Tensor, draw: object = None, *, nudge: Tensor | None = None) -> Tensor:
-        """States (samples, N) in the proxy's coordinates, NaN rows where a measurement failed."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class FineTuning:
     """Steps, samples a step, Adam's first step size, and where the proxy's Jacobian is taken."""
@@ -85,33 +58,6 @@ class FineTuning:
     batch: int = 64
     learning_rate: float = 3e-3
     linearize: Literal["solved", "measured"] = "solved"
-
-
-@dataclass(frozen=True, slots=True)
-class StepRecord:
-    """One step. Distances |z measured - z proxy| and the mismatch spread are in percent of full scale.
-
-    ``limit_percent_fs`` is the RMS distance beyond which a refit is asked for: the mismatch sigma of a state on the
-    nominal circuit; on one die the RMS of the worst die drawn, since a die is meant to differ. ``failed`` samples had
-    no valid measurement and count for nothing else here. ``decks`` were simulated, or with ``reused`` came from an
-    earlier run.
-    """
-
-    step: int
-    loss: float
-    rms_percent_fs: float
-    max_percent_fs: float
-    sigma_percent_fs: float
-    limit_percent_fs: float
-    failed: int
-    decks: int
-    reused: bool
-    seconds: float
-
-    @property
-    def refit(self) -> bool:
-        """Whether the circuit is further from the proxy than mismatch would take it."""
-        return self.rms_percent_fs > self.limit_percent_fs
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +136,6 @@ def fine_tune(
         progress.advance(failed=int(record.failed > 0))
         after_step(run.state(log))
     return run.finish(tuple(log))
-
-
-def refit_request(record: StepRecord) -> str:
-    """The sentence that asks for a new calibration and fit, with the figures that call for it."""
-    return (
-        f"refit asked at step {record.step}: the measured states are {record.rms_percent_fs:.3g} %FS rms (largest "
-        f"{record.max_percent_fs:.3g}) from the proxy's, beyond the {record.limit_percent_fs:.3g} %FS that mismatch "
-        "explains; the circuit is not the one the proxy was fitted to: run calibrate and fit again on this hardware"
-    )
 
 
 class _Run:

@@ -227,6 +227,7 @@ def test_samples_that_fail_are_counted_and_a_step_of_them_is_an_error(work: Path
     log = pd.read_csv(work / "tuned.finetune.csv")
     assert 0 < log["failed"][0] < 16
     assert np.isfinite(log["loss"]).all()
+    assert re.search(rf"\d+ of {IMAGES} test samples could not be simulated; the first: ", done.stderr)
     shutil.rmtree(work / "runs")
     fake_ngspice("exit 1")
     done = invoke(*FOUR, cwd=work)
