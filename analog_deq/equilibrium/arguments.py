@@ -16,9 +16,12 @@ from analog_deq.equilibrium.warm import Place
 from analog_deq.errors import EquilibriumError
 
 SOLVERS = ("picard", "anderson", "newton", "peaceman_rachford")
-NEUTRAL_ASYMMETRY = 1e-4
-"""Largest asymmetry after scaling the rows up to which a nudged difference counts as the adjoint: its relative error
-is about this over ``1 - gamma``. Op-amp gain and drivers leave 1e-6 to 1e-5, wires of ohms 1e-3 and more."""
+NEUTRAL_ASYMMETRY = 3e-3
+"""Largest asymmetry, after scaling the rows, up to which a nudged difference counts as the adjoint.
+
+In ngspice 2e-3 (wires of 2 ohm) left an error of 2e-4 of the gradient, 2e-4 (no wires) one of 4e-5: docs/gradients.md."""
+NUDGE_RESOLVED = 1e-3
+"""Residual of a nudged equilibrium over the nudge, at most."""
 
 
 class EquilibriumWarning(UserWarning):
@@ -69,6 +72,21 @@ def check_path(system: System | FunctionSystem, path: Path, solver: str, reads_n
                 f"one is asymmetric by {asymmetry:.3g} of its largest entry. Use a symmetric weight class, or another "
                 "adjoint"
             )
+
+
+def nudge_tolerance(tol: float, beta: float, dtype: torch.dtype) -> float:
+    """Tolerance of the nudged equilibria: a thousandth of the nudge at most.
+
+    They start at the free state; with a residual below the tolerance from the outset they would stop there, and the
+    difference would be that of a few steps, not of two equilibria. EquilibriumError where the type cannot resolve it.
+    """
+    needed, floor = min(tol, NUDGE_RESOLVED * beta), 8 * torch.finfo(dtype).eps
+    if needed < floor:
+        raise EquilibriumError(
+            f"equilibrium: nudge({beta:g}) needs states to {needed:.2g}, {dtype} reaches {floor:.2g}; use a nudge of "
+            f"at least {floor / NUDGE_RESOLVED:.2g}, or float64"
+        )
+    return needed
 
 
 def report_failure(

@@ -7,6 +7,7 @@ default: certified cells contract, and nothing else was faster at the sizes of a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import torch
@@ -21,7 +22,7 @@ from analog_deq.equilibrium.adjoint import (
     attach_function,
     attach_unrolled,
 )
-from analog_deq.equilibrium.arguments import check_arguments, check_path, report_failure
+from analog_deq.equilibrium.arguments import check_arguments, check_path, nudge_tolerance, report_failure
 from analog_deq.equilibrium.cell import Cell, FunctionSystem, System
 from analog_deq.equilibrium.iterate import Result, Settings, anderson, picard
 from analog_deq.equilibrium.newton import newton
@@ -152,7 +153,10 @@ def equilibrium(
         # their adjoint is exactly zero; a zero slope keeps what is left of them, even NaN, out of the sums
         slope = torch.where(failed.unsqueeze(-1), torch.zeros_like(slope), slope)
     stats = AdjointStats()
-    nudged = _nudges(dense, run, solver, metric, eta, result.z, forward, x, draw) if path.kind == "nudge" else None
+    nudged = None
+    if path.kind == "nudge":
+        finer = replace(run, tol=nudge_tolerance(run.tol, path.number, like.dtype))
+        nudged = _nudges(dense, finer, solver, metric, eta, result.z, forward, x, draw)
     scaling = row_scaling(dense.w.detach())[0] if dense is not None and path.kind == "nudge" else None
     solved = Solved(
         at, value, _linearised(system, at, slope), slope, failed, path, solver, run, eta, metric,

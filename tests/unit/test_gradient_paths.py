@@ -231,6 +231,20 @@ def test_read_noise_is_added_once_and_carries_no_gradient():
     assert (report.residual <= 1e-12).all()
 
 
+@pytest.mark.parametrize("beta", ["1e-3", "1e-2"])
+def test_a_loose_tolerance_does_not_turn_propagation_into_a_phantom_gradient(beta):
+    w, _ = matrices("symmetric", n=6)
+    w, grads = 1.15 * w, []
+    for adjoint in (f"nudge({beta})", "dense"):
+        leaf = inputs(n=6).requires_grad_()
+        z, _ = equilibrium(System(w, leaf, Tanh()), tol=1e-3, adjoint=adjoint, max_iterations=3000)
+        z.square().sum().backward()
+        grads.append(leaf.grad)
+    assert (grads[0] - grads[1]).norm() < 5e-3 * grads[1].norm()  # the free state's own 1e-3 is in both
+    with pytest.raises(EquilibriumError, match=r"nudge of at least 0\.00095"):
+        equilibrium(System(w.float(), inputs(n=6).float(), Tanh()), adjoint="nudge(1e-4)")
+
+
 @pytest.mark.parametrize("draws", [False, True])
 def test_equilibrium_propagation_allows_for_the_gains_of_rows_and_columns(draws):
     """A symmetric programme seen through op-amps and drivers is A S B, and still measures its own adjoint."""
