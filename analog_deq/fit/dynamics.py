@@ -15,7 +15,7 @@ from analog_deq.fit.forms import (
     loop_flicker,
     loop_noise_density,
     low_pass,
-    pchip_slopes,
+    monotone_slopes,
 )
 from analog_deq.fit.parameters import Form, Goodness, Table, least_squares_covariance, tau_coefficients
 from analog_deq.fit.static import split_axis
@@ -93,7 +93,7 @@ def fit_noise(
         inverse_a0 = 0.0
     scale_h = r_feedback_ohm / (drive_ohm or r_feedback_ohm)
     table = torch.as_tensor(activation.values, dtype=torch.float64)
-    slopes = pchip_slopes(table, activation.step)
+    slopes = monotone_slopes(table, activation.step)
     train_loads, _ = split_axis(noise["load"])
     records = []
     for _, group in noise.groupby(["load", "bias"]):

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from analog_deq.errors import FitError, OutOfDomainError, SchemaError
-from analog_deq.fit.forms import hermite, pchip_slopes
+from analog_deq.fit.forms import hermite, monotone_slopes
 from analog_deq.provenance import Provenance, require_schema
 
 SCHEMA, SCHEMA_VERSION = "analog_deq.proxy", 2
@@ -106,7 +106,7 @@ class SynapseLaw(_Frozen):
         if not self.values:
             return programmed
         table = torch.as_tensor(self.values, dtype=programmed.dtype)
-        return hermite(programmed, self.start, self.step, table, pchip_slopes(table, self.step))[0]
+        return hermite(programmed, self.start, self.step, table, monotone_slopes(table, self.step))[0]
 
     def seen_arrays(self, *programmed: np.ndarray) -> tuple[np.ndarray, ...]:
         """:meth:`seen` of NumPy arrays."""

@@ -8,7 +8,7 @@ import torch
 from scipy.interpolate import PchipInterpolator
 
 from analog_deq.errors import FitError
-from analog_deq.fit.forms import hermite, pchip_slopes
+from analog_deq.fit.forms import hermite, monotone_slopes
 from analog_deq.fit.parameters import Form, Goodness, Table, least_squares_covariance
 
 
@@ -95,7 +95,7 @@ def fit_activation(transfer: pd.DataFrame, v_unit_v: float, z_unit_v: float, tol
     values = PchipInterpolator(h[knots], z[knots])(grid)
     table = torch.as_tensor(values, dtype=torch.float64)
     step = float(grid[1] - grid[0])
-    slopes = pchip_slopes(table, step)
+    slopes = monotone_slopes(table, step)
 
     def error(at: np.ndarray, truth: np.ndarray) -> float:
         inside = (at >= grid[0]) & (at <= grid[-1])

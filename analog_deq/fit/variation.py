@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import least_squares
 
 from analog_deq.errors import FitError
-from analog_deq.fit.forms import BOLTZMANN, closed_loop_tau, hermite, pchip_slopes
+from analog_deq.fit.forms import BOLTZMANN, closed_loop_tau, hermite, monotone_slopes
 from analog_deq.fit.parameters import (
     ConductanceSpread,
     Distribution,
@@ -45,7 +45,7 @@ def extract_neurons(
     second point, which it did not see.
     """
     table = torch.as_tensor(activation.values, dtype=torch.float64)
-    slopes = pchip_slopes(table, activation.step)
+    slopes = monotone_slopes(table, activation.step)
     inverse, s0 = integrator.values["inverse_a0"], integrator.values["s0_v"]
     own_ohm, i0 = integrator.values.get("r_feedback_ohm", r_feedback_ohm), integrator.values.get("i0_a", 0.0)
     taus = dynamics.set_index("die")["tau"]
@@ -202,7 +202,7 @@ def fit_synapse(
     same = bool(np.abs(seen / levels - 1).max() <= SAME)
     table = torch.as_tensor(seen[0::2])
     grid = 2 * float(step.mean())
-    model, _ = hermite(torch.as_tensor(levels), float(levels[0]), grid, table, pchip_slopes(table, grid))
+    model, _ = hermite(torch.as_tensor(levels), float(levels[0]), grid, table, monotone_slopes(table, grid))
     error = np.abs((levels if same else model.numpy()) - seen) / seen.max()
     return SynapseLaw(
         form="G = g" if same else "G(g) at read_v, monotone cubic",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from analog_deq.errors import OutOfDomainError
-from analog_deq.fit.forms import hermite, pchip_slopes
+from analog_deq.fit.forms import hermite, monotone_slopes
 from analog_deq.fit.parameters import Table
 
 
@@ -43,7 +43,7 @@ class TableActivation:
         """The activation without mismatch, float64."""
         values = torch.as_tensor(table.values, dtype=torch.float64)
         one, zero = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-        return cls(table.start, table.step, values, pchip_slopes(values, table.step), one, one, zero, zero)
+        return cls(table.start, table.step, values, monotone_slopes(values, table.step), one, one, zero, zero)
 
     def varied(self, sat: Tensor, in_scale: Tensor, in_offset: Tensor, out_offset: Tensor) -> TableActivation:
         """The same table with the given mismatch parameters."""

@@ -11,14 +11,14 @@ from helpers import BOLTZMANN, EN, KELVIN, R_FEEDBACK, loop_density
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.interpolate import PchipInterpolator
+from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 
 from analog_deq.fit.forms import (
     closed_loop_tau,
     hermite,
     loop_noise_density,
     low_pass,
-    pchip_slopes,
+    monotone_slopes,
     step_response,
 )
 
@@ -34,32 +34,46 @@ def reference(start: float, step: float, y: np.ndarray) -> PchipInterpolator:
     st.floats(0.02, 2),
 )
 def test_interpolation_equals_scipy(y, start, step):
-    """Rising, falling, flat and turning data; value and derivative."""
+    """Rising, falling, flat and turning data. Slopes: scipy's PCHIP two points deep from the ends. Value and derivative
+    between the points: scipy's cubic of the same slopes, which never leaves the interval of its two ends."""
     table = torch.as_tensor(y)
-    slopes = pchip_slopes(table, step)
-    scipy_slopes = reference(start, step, y).derivative()(start + step * np.arange(len(y)))
+    slopes = monotone_slopes(table, step)
+    points = start + step * np.arange(len(y))
     scale = max(1.0, float(np.abs(np.diff(y)).max()) / step)
-    assert np.abs(slopes.numpy() - scipy_slopes).max() <= 1e-10 * scale
+    ends = [0, 1, -2, -1]
+    assert np.abs(slopes.numpy() - reference(start, step, y).derivative()(points))[ends].max() <= 1e-10 * scale
     inside = start + step * (len(y) - 1) * np.random.default_rng(0).uniform(0, 1, 200)
     value, slope = hermite(torch.as_tensor(inside), start, step, table, slopes)
-    assert np.abs(value.numpy() - reference(start, step, y)(inside)).max() <= 1e-10
-    assert np.abs(slope.numpy() - reference(start, step, y).derivative()(inside)).max() <= 1e-9 * scale
+    peer = CubicHermiteSpline(points, y, slopes.numpy())
+    assert np.abs(value.numpy() - peer(inside)).max() <= 1e-10
+    assert np.abs(slope.numpy() - peer.derivative()(inside)).max() <= 1e-9 * scale
+    piece = np.clip(((inside - start) / step).astype(int), 0, len(y) - 2)
+    low, high = np.minimum(y[piece], y[piece + 1]), np.maximum(y[piece], y[piece + 1])
+    assert (value.numpy() >= low - 1e-9).all()
+    assert (value.numpy() <= high + 1e-9).all()
 
 
-def test_interpolation_equals_scipy_to_the_last_digits_on_an_activation():
-    grid = np.linspace(-4, 4, 81)
-    y = 0.98 * np.tanh(grid / 1.1) + 0.01 * grid
-    table = torch.as_tensor(y)
-    at = np.random.default_rng(1).uniform(-4, 4, 2000)
-    value, slope = hermite(torch.as_tensor(at), -4.0, 0.1, table, pchip_slopes(table, 0.1))
-    peer = PchipInterpolator(grid, y)
-    assert np.abs(value.numpy() - peer(at)).max() <= 1e-12
-    assert np.abs(slope.numpy() - peer.derivative()(at)).max() <= 1e-12
+def test_interpolation_of_an_activation_is_of_fourth_order():
+    """Values of a saturating curve from 81 points: half the step is 16 times nearer. Slopes beat PCHIP's tenfold."""
+    at = torch.as_tensor(np.random.default_rng(1).uniform(-3.5, 3.5, 2000))
+    errors = {}
+    for count in (81, 161):
+        grid = torch.linspace(-4, 4, count, dtype=torch.float64)
+        step = 8 / (count - 1)
+        y = 0.98 * torch.tanh(grid / 1.1)
+        exact = 0.98 * torch.tanh(at / 1.1), 0.98 / 1.1 / torch.cosh(at / 1.1) ** 2
+        found = hermite(at, -4.0, step, y, monotone_slopes(y, step))
+        errors[count] = [float((f - e).abs().max()) for f, e in zip(found, exact, strict=True)]
+        peer = PchipInterpolator(grid.numpy(), y.numpy()).derivative()(at.numpy())
+        assert errors[count][1] < 0.1 * float(np.abs(peer - exact[1].numpy()).max())
+    assert errors[81][0] < 5e-6
+    assert errors[161][0] < errors[81][0] / 12
+    assert errors[161][1] < errors[81][1] / 6  # the derivative of a cubic is of third order between its points
 
 
 def test_interpolation_passes_through_its_points_and_is_monotone():
     y = torch.tensor([0.0, 0.1, 0.1, 0.5, 3.0, 3.01], dtype=torch.float64)
-    slopes = pchip_slopes(y, 0.5)
+    slopes = monotone_slopes(y, 0.5)
     value, _ = hermite(torch.arange(6, dtype=torch.float64) * 0.5, 0.0, 0.5, y, slopes)
     assert torch.equal(value, y)
     dense, slope = hermite(torch.linspace(0, 2.5, 1001, dtype=torch.float64), 0.0, 0.5, y, slopes)
@@ -69,7 +83,7 @@ def test_interpolation_passes_through_its_points_and_is_monotone():
 
 def test_beyond_the_grid_the_end_value_is_held_with_slope_zero():
     y = torch.tensor([-1.0, -0.5, 0.5, 1.0], dtype=torch.float64)
-    value, slope = hermite(torch.tensor([-9.0, 9.0], dtype=torch.float64), -1.5, 1.0, y, pchip_slopes(y, 1.0))
+    value, slope = hermite(torch.tensor([-9.0, 9.0], dtype=torch.float64), -1.5, 1.0, y, monotone_slopes(y, 1.0))
     assert value.tolist() == [-1.0, 1.0]
     assert slope.tolist() == [0.0, 0.0]
 
