@@ -19,7 +19,9 @@ SOLVERS = ("picard", "anderson", "newton", "peaceman_rachford")
 NEUTRAL_ASYMMETRY = 3e-3
 """Largest asymmetry, after scaling the rows, up to which a nudged difference counts as the adjoint.
 
-In ngspice 2e-3 (wires of 2 ohm) left an error of 2e-4 of the gradient, 2e-4 (no wires) one of 4e-5: docs/gradients.md."""
+In ngspice 2e-3 (wires of 2 ohm) left an error of 2e-4 of the gradient, 2e-4 (no wires) one of 4e-5
+(docs/gradients.md).
+"""
 NUDGE_RESOLVED = 1e-3
 """Residual of a nudged equilibrium over the nudge, at most."""
 
