@@ -20,6 +20,9 @@ RIDGE = 1e-10
 """Anderson's regulariser relative to the size of the residuals: an absolute one would depend on the loss's scale."""
 FARTHEST = 32
 """Most steps between two looks at the residual."""
+FEW, WORTH = 3, 4e6
+"""Taking samples out costs some ten small operations: not done for so few steps to the next look, unless these are
+more than so many multiply-adds of a dense system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,8 @@ def picard(problem: Problem, start: Tensor, run: Settings) -> Result:
             look = min(k + _wait(k, worst, last, run), run.max_iterations)
             last = (k, worst)
             finished = residual <= run.tol
-            if residual.ndim == 1 and len(residual) > 1 and 2 * int(finished.sum()) > len(residual):
+            worth = look - k > FEW or (look - k) * z.numel() * z.shape[-1] > WORTH
+            if worth and residual.ndim == 1 and len(residual) > 1 and 2 * int(finished.sum()) > len(residual):
                 going = torch.nonzero(~finished).squeeze(-1)
                 smaller = problem.narrow(going)
                 if smaller is not None:
