@@ -82,17 +82,17 @@ def loop(
 @pytest.mark.parametrize("flat", [False, True], ids=["reduced", "flat"])
 @pytest.mark.parametrize("r_line", [0.0, 2.0])
 def test_measured_states_are_the_proxys(tmp_path, proxy, r_line, flat):
-    """Where the circuit settles and how a nudge of each state moves it; the proxy knows it to 0.003 % of full scale."""
+    """Where the circuit settles and how a nudge of each state moves it; the proxy knows it to 4e-5 % of full scale."""
     forward = loop(analogue(r_line_ohm=r_line), proxy, tmp_path, flat=flat)
     z, rest = forward(images()), forward.model.solve(images())
-    assert (z - rest.z).square().mean().sqrt() < 5e-5
-    assert (z - rest.z).abs().max() < 1.5e-4
+    assert (z - rest.z).square().mean().sqrt() < 2e-6
+    assert (z - rest.z).abs().max() < 1e-5
     assert rest.z.abs().max() > 0.5
     nudged, predicted = forward(images(), nudge=nudges()), forward.model.solve(images(), nudge=nudges())
     moved = predicted.z - rest.z
-    assert ((nudged - z) - moved).abs().max() < 1e-3 * moved.abs().max()
+    assert ((nudged - z) - moved).abs().max() < 1e-4 * moved.abs().max()
     assert moved.abs().max() > 0.05
-    assert np.abs(forward.last.reading - predicted.reading.numpy()).max() < 1.5e-4
+    assert np.abs(forward.last.reading - predicted.reading.numpy()).max() < 1e-5
 
 
 def test_flat_and_reduced_decks_are_nudged_alike(tmp_path, proxy):
@@ -196,7 +196,7 @@ def test_the_gradient_at_the_measured_state_is_that_of_ngspice(tmp_path, proxy):
     for side, row, column in chosen:
         ends = [loss((side, row, column, sign * step)) for sign in (1, -1)]
         difference = (ends[0] - ends[1]) / (2 * step)
-        assert float(pair[side].grad[row, column]) == pytest.approx(difference, rel=0.01), (side, row, column)
+        assert float(pair[side].grad[row, column]) == pytest.approx(difference, rel=1e-3), (side, row, column)
         assert abs(difference) > 1e2  # per siemens: the loss does depend on it
     for image, column in ((0, 0), (4, 3)):
         ends = []
@@ -204,7 +204,7 @@ def test_the_gradient_at_the_measured_state_is_that_of_ngspice(tmp_path, proxy):
             moved = images()
             moved[image, column] += sign * 1e-3
             ends.append(loss(moved=moved))
-        assert float(x.grad[image, column]) == pytest.approx((ends[0] - ends[1]) / 2e-3, rel=5e-3)
+        assert float(x.grad[image, column]) == pytest.approx((ends[0] - ends[1]) / 2e-3, rel=1e-3)
 
 
 def implicit_states(w: Tensor, u: Tensor, proxy: ProxyParameters, measured: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ def implicit_states(w: Tensor, u: Tensor, proxy: ProxyParameters, measured: Tens
     return z + (measured - z).detach()
 
 
-@pytest.mark.parametrize(("r_line", "error"), [(0.0, 3e-3), (2.0, 4e-3)])
+@pytest.mark.parametrize(("r_line", "error"), [(0.0, 3e-4), (2.0, 2e-3)])
 def test_two_nudged_equilibria_are_the_adjoint_of_a_symmetric_network(tmp_path, proxy, r_line, error):
     """Equilibrium propagation in ngspice: (z(u + b g) - z(u - b g)) / 2b against dL/du of the implicit adjoint.
 
