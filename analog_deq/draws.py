@@ -24,6 +24,8 @@ class Stream(IntEnum):
     STATISTICS = 8
     CELL_DIE = 9
     FINE_TUNING = 10
+    READ_NOISE = 11
+    DRIFT = 12
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:

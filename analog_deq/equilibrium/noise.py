@@ -6,7 +6,7 @@ each side divided by ``tau``). States see ``D C D``.
 
 Fresh noise never enters solver steps (2.3 times the gradient's deviation was measured as bias). It is added once, where
 the readout samples. For large N a batch-mean slope gives one C per batch: ``linearise(w, slope.mean(0), tau_s)``; that
-is an approximation, exact only when slopes agree over the batch.
+is an approximation, exact only when slopes agree over the batch. Memory is about ten matrices (..., N, N) at a time.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ def _not_hurwitz(a: Tensor) -> str:
     )
 
 
-def sample_noise(c: Tensor, generator: torch.Generator) -> Tensor:
-    """One zero-mean Gaussian draw per matrix with covariance ``c``; the draw carries no gradient.
+def sample_noise(c: Tensor, generator: torch.Generator, *, samples: int | None = None) -> Tensor:
+    """Zero-mean Gaussian draws with covariance ``c``, one per matrix or ``samples`` of each; they carry no gradient.
 
     The factor is taken of the correlation matrix, so nodes without noise and units of 1e-6 V are exact. A relative
     ridge of 16 eps N lets perfectly correlated nodes pass, far below any calibrated noise figure.
@@ -133,9 +133,10 @@ def sample_noise(c: Tensor, generator: torch.Generator) -> Tensor:
     Args:
         c: (..., N, N) covariance, positive semidefinite, in V^2.
         generator: explicit and seeded, on the device of ``c``.
+        samples: draws of each matrix, which is factored once; None draws one.
 
     Returns:
-        (..., N) in V.
+        (..., N) in V, or (..., samples, N).
 
     Raises:
         EquilibriumError: ``c`` has a negative eigenvalue or is not finite.
@@ -157,5 +158,8 @@ def sample_noise(c: Tensor, generator: torch.Generator) -> Tensor:
     factor, info = torch.linalg.cholesky_ex(correlation + torch.diag_embed(diagonal))
     if bool((info != 0).any()) or bool((variance < 0).any()) or not bool(torch.isfinite(factor).all()):
         raise EquilibriumError("sample_noise: c is not a covariance matrix; compute it with stationary_covariance")
-    normal = torch.randn(deviation.shape, generator=generator, dtype=c.dtype, device=c.device)
-    return deviation * (factor @ normal[..., None]).squeeze(-1)
+    count = 1 if samples is None else samples
+    shape = (*deviation.shape[:-1], count, n)
+    normal = torch.randn(shape, generator=generator, dtype=c.dtype, device=c.device)
+    drawn = deviation[..., None, :] * (normal @ factor.mT)
+    return drawn.squeeze(-2) if samples is None else drawn

@@ -62,8 +62,8 @@ LOOP_SLACK = 0.01
 """Share of the loop's gain below which its finiteness is left out of the noise (2 % of the density)."""
 
 FORM = (
-    "S_h = [4kT Y + (en^2 + kf/f) Y^2] R_F^2 / v_unit^2; S_z = (a + b D^2)(1 + fc/f); "
-    "wide = D^2 (c0 + c1 G + c2 G^2) + c3"
+    "S_h = [4kT Y + (en^2 + kf/f) Y^2] R_F^2 / v_unit^2; S_z = w(D) + k(D)/f; wide = c(D) + D^2 (c3 G + c4 G^2); "
+    "w, k, c quadratic in |D|"
 )
 
 
@@ -84,10 +84,12 @@ def fit_noise(
 
     *In the loop*: a density S_h at the integrator's input, ``[4kT Y + (en^2 + kf/f) Y^2] R_F^2 / v_unit^2`` with
     Y = 1/R_F + G, kf = 0 for an op-amp without 1/f noise, over ``(1 + R_F Y / a0)^2`` where a low gain makes that
-    differ from 1, shaped by the pole tau. *At z*: a white density ``S_z = a + b D^2`` (D = dz/dh) with a 1/f corner; 0
-    from stages without noise. *Wide band*: variances beyond the pole, ``D^2 (c0 + c1 G + c2 G^2) + c3`` at z. Values in
-    units of h and z; the bias is that of a drive through ``drive_ohm``. Every second load is held out; the error is
-    relative, of the integrated rms at z.
+    differ from 1, shaped by the pole tau. *At z*: a density ``S_z = w(D) + k(D) / f``, D = dz/dh; 0 from stages without
+    noise. *Wide band*: variances beyond the pole, ``c(D) + D^2 (c3 G + c4 G^2)`` at z. w, k and c are quadratic in
+    ``|D|``: a differential pair's own noise goes with its transconductance, thus with ``|D|``, what comes before it
+    with ``D^2``; fewer than three biases give the smallest coefficients that agree. Values in units of h and z; the
+    bias is that of a drive through ``drive_ohm``. Every second load is held out; the error is relative, of the
+    integrated rms at z.
     """
     if (1 + r_feedback_ohm * noise["load"].max()) * inverse_a0 < LOOP_SLACK:
         inverse_a0 = 0.0
@@ -117,14 +119,14 @@ def fit_noise(
         band = float(flicker_band(f[0], torch.tensor(tau_s)))
         in_loop = loop / (4 * tau_s) + flicker * band
         out = s_z - slope2 * filtered
-        white = max(0.0, float(np.median(out[(f > 3 * pole) & (f < 30 * pole)])))
-        low = (f >= f[0]) & (f < pole / 30)
-        corner = float(np.median((out[low] / white - 1) * f[low])) if white > 0 else 0.0
+        # around the pole the difference of two large densities says nothing; errors count relative to the whole density
+        clear = (f < pole / 30) | ((f > 3 * pole) & (f < 30 * pole))
+        white, at_1_hz = nnls(np.stack([1 / s_z, 1 / (f * s_z)], axis=1)[clear], (out / s_z)[clear])[0]
         total = float(np.trapezoid(s_z, f))
         records.append(
             {
                 "load": load, "slope2": slope2, "tau": tau_s, "loop": loop, "flicker": flicker, "white": white,
-                "corner": max(0.0, corner), "total_z": total, "wide_z": total - slope2 * in_loop,
+                "z_flicker": at_1_hz, "total_z": total, "wide_z": total - slope2 * in_loop,
                 "band": band,
             }
         )  # fmt: skip
@@ -151,8 +153,9 @@ def fit_noise(
         lambda p: np.log(density(p * scale, white_rows["load"]) / white_rows["loop"].to_numpy()), [1.0], xtol=1e-12
     )
     en = float(abs(en_fit.x[0]) * scale)
-    floor = _relative_fit(np.stack([np.ones(len(train)), train["slope2"]], axis=1), train["white"].to_numpy())
-    wide = _relative_fit(_wide_features(train), train["wide_z"].to_numpy())
+    white_z = _signed_fit(_slope_features(train), train["white"].to_numpy())
+    flicker_z = _signed_fit(_slope_features(train), train["z_flicker"].to_numpy())
+    wide = _signed_fit(_wide_features(train), train["wide_z"].to_numpy())
 
     def error(part: pd.DataFrame) -> float:
         loop = density(np.array([en]), part["load"])
@@ -161,21 +164,24 @@ def fit_noise(
         return float((np.sqrt(total) / np.sqrt(part["total_z"]) - 1).abs().max())
 
     values = {
-        "en_v_per_rthz": en, "z_white": float(floor[0]), "z_white_slope2": float(floor[1]),
-        "z_corner_hz": float(train["corner"].median()),
-        "wide_slope2": float(wide[0]), "wide_slope2_load": float(wide[1]), "wide_slope2_load2": float(wide[2]),
-        "wide_floor": float(wide[3]), "inverse_a0": inverse_a0,
-        "loop_flicker_v2": float(kf),
+        "en_v_per_rthz": en,
+        **dict(zip(("z_white", "z_white_slope", "z_white_slope2"), map(float, white_z), strict=True)),
+        **dict(zip(("z_flicker", "z_flicker_slope", "z_flicker_slope2"), map(float, flicker_z), strict=True)),
+        **dict(zip(WIDE, map(float, wide), strict=True)),
+        "inverse_a0": inverse_a0, "loop_flicker_v2": float(kf),
     }  # fmt: skip
     covariance = np.zeros((len(values), len(values)))
     freedom = max(1, len(train) - 1)
     covariance[0, 0] = float(np.sum(en_fit.fun**2) / freedom / (en_fit.jac.T @ en_fit.jac)[0, 0]) * scale**2
-    features = np.stack([np.ones(len(train)), train["slope2"].to_numpy()], axis=1)
-    covariance[1:3, 1:3] = least_squares_covariance(features, features @ floor - train["white"].to_numpy())
-    covariance[3, 3] = float(train["corner"].var(ddof=1) / len(train))
-    covariance[4:8, 4:8] = least_squares_covariance(
-        _wide_features(train), _wide_features(train) @ wide - train["wide_z"].to_numpy()
-    )
+    at = 1
+    for features, found, column in (
+        (_slope_features(train), white_z, "white"),
+        (_slope_features(train), flicker_z, "z_flicker"),
+        (_wide_features(train), wide, "wide_z"),
+    ):
+        block = slice(at, at + len(found))
+        covariance[block, block] = least_squares_covariance(features, features @ found - train[column].to_numpy())
+        at += len(found)
     return Form(
         form=FORM,
         values=values,
@@ -199,6 +205,24 @@ def _relative_fit(features: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.asarray(nnls(features[given] / values[given, None], np.ones(int(given.sum())))[0])
 
 
+def _signed_fit(features: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Coefficients of either sign of least relative error over the rows with a value; zeros when there is none."""
+    given = values > 0
+    if not given.any():
+        return np.zeros(features.shape[1])
+    scale = np.abs(features).max(axis=0)
+    relative = features[given] / scale / values[given, None]
+    return np.asarray(np.linalg.lstsq(relative, np.ones(int(given.sum())), rcond=1e-9)[0] / scale)
+
+
+WIDE = ("wide_floor", "wide_slope", "wide_slope2", "wide_slope2_load", "wide_slope2_load2")
+
+
+def _slope_features(frame: pd.DataFrame) -> np.ndarray:
+    slope2 = frame["slope2"].to_numpy()
+    return np.stack([np.ones(len(frame)), np.sqrt(slope2), slope2], axis=1)
+
+
 def _wide_features(frame: pd.DataFrame) -> np.ndarray:
     slope2, load = frame["slope2"].to_numpy(), frame["load"].to_numpy()
-    return np.stack([slope2, slope2 * load, slope2 * load**2, np.ones(len(frame))], axis=1)
+    return np.concatenate([_slope_features(frame), np.stack([slope2 * load, slope2 * load**2], axis=1)], axis=1)

@@ -15,7 +15,7 @@ from analog_deq.errors import FitError, OutOfDomainError, SchemaError
 from analog_deq.fit.forms import hermite, monotone_slopes
 from analog_deq.provenance import Provenance, require_schema
 
-SCHEMA, SCHEMA_VERSION = "analog_deq.proxy", 2
+SCHEMA, SCHEMA_VERSION = "analog_deq.proxy", 3
 
 
 class _Frozen(BaseModel):

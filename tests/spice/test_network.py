@@ -16,6 +16,7 @@ from analog_deq.calibration.measurement import Bench
 from analog_deq.calibration.mismatch import neuron_sigmas
 from analog_deq.draws import Stream, deviations, generator
 from analog_deq.equilibrium.cell import System
+from analog_deq.equilibrium.network_noise import network_covariance
 from analog_deq.equilibrium.solve import equilibrium
 from analog_deq.errors import NetlistError
 from analog_deq.fit.fit import fit_proxy
@@ -29,7 +30,7 @@ from analog_deq.proxy.activation import TableActivation
 from analog_deq.proxy.approximate import TiedMap
 from analog_deq.proxy.array import effective_map
 from analog_deq.proxy.mapping import ConductanceMapping
-from analog_deq.records import Op, Progress
+from analog_deq.records import OK, Op, Progress
 from analog_deq.reduction import mesh, reduce_array
 from analog_deq.spec import Cells, DesignSpec
 from analog_deq.spice.runner import run_deck
@@ -38,6 +39,7 @@ from analog_deq.tables import COLUMNS, SCHEMA, CalibrationTable
 from analog_deq.train.deployed import DeployedNetwork
 from analog_deq.train.network import Network
 from analog_deq.verify.dies import draw_die, needs_reading, read_dies
+from analog_deq.verify.dynamics import run_noise
 from analog_deq.verify.lower import LoweredNetwork, MeasuredStates
 from analog_deq.verify.sweeps import Bed
 
@@ -164,7 +166,7 @@ def test_inputs_of_the_wrong_length_are_refused():
 @pytest.fixture(scope="module")
 def calibrated(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> ProxyParameters:
     """A proxy measured and fitted on the spot from a small plan."""
-    d, small = design(STATES, INPUTS), plan()
+    d, small = design(STATES, INPUTS), plan(noise={"biases_h": [0.0, 0.7, 1.5]})  # noise is quadratic in the slope
     root = tmp_path_factory.mktemp("calibration")
     result = run_campaign(Bench(d, small, cells()), simulator=simulator, root=root, jobs=2, timeout_s=60.0)
     assert result.failed == 0
@@ -213,6 +215,28 @@ def test_trim_and_offset_move_the_circuit_as_they_move_the_proxy(simulator, tmp_
         assert np.abs(proxy - circuit).max() < 1.5e-3 * FULL_SCALE
     still = nominal.solve(torch.as_tensor(x)).reading.numpy()
     assert np.abs(proxy - still).max() > 0.03 * FULL_SCALE
+
+
+def test_the_network_is_as_noisy_as_the_proxy_says(simulator, tmp_path, calibrated):
+    """Every node at two images, the loop closed: rms within 1 % of ``.noise``, a 0.1 ms mean within 1 % (n = 8)."""
+    d = design(STATES, INPUTS)
+    net = DeployedNetwork.nominal(d, calibrated, *programmed(d))
+    bed, x = Bed(simulator, tmp_path / "runs", jobs=2), torch.as_tensor(images(2))
+    d = d.model_copy(update={"verify": d.verify.model_copy(update={"noise_nodes": STATES})})
+    circuit = dataclasses.replace(lowered(d, simulator), design=d)
+    for image in range(2):
+        result = run_noise(circuit, net, x, image, bed, Progress())
+        assert result.status == OK
+        assert result.rms_proxy / result.rms_spice == pytest.approx(np.ones(STATES), abs=0.01)
+        # a long read window sees the density at low frequency: of the network, amplified by its loop
+        slope, window = net.act.slope(net.solve(x[image : image + 1]).h), 1e-4
+        mean = network_covariance(d, calibrated, net.w_state, net.map.load, slope, net.tau_s, window_s=window)[0]
+        f, power = result.frequency_hz, result.density**2
+        fine = np.logspace(np.log10(f[0]), np.log10(5e7), 200_001)
+        for node in range(STATES):
+            spectrum = np.exp(np.interp(np.log(fine), np.log(f), np.log(power[:, node])))
+            measured = np.trapezoid(spectrum * np.sinc(fine * window) ** 2, fine)
+            assert float(mean[node, node]) == pytest.approx(measured, rel=0.02)
 
 
 def test_the_implicit_gradient_is_that_of_the_circuit(simulator, tmp_path, calibrated):

@@ -51,12 +51,15 @@ def test_exact_tables_give_the_parameters_back():
 
 
 def test_exact_spectra_give_the_noise_parameters_back():
-    """Read off medians of spectra in which the parts overlap: the plateau sits 0.1 % below its asymptote."""
+    """Read off spectra in which the parts overlap: the plateau sits 0.1 % below its asymptote."""
     values = proxy().noise.values
     assert values["en_v_per_rthz"] == pytest.approx(h.EN, rel=1e-3)
     assert values["z_white"] == pytest.approx(h.WHITE, rel=0.02)
     assert values["z_white_slope2"] == pytest.approx(h.WHITE_SLOPE2, rel=0.02)
-    assert values["z_corner_hz"] == pytest.approx(h.CORNER, rel=0.02)
+    assert values["z_flicker"] == pytest.approx(h.WHITE * h.CORNER, rel=0.02)
+    assert values["z_flicker_slope2"] == pytest.approx(h.WHITE_SLOPE2 * h.CORNER, rel=0.02)
+    for name, whole in (("z_white", h.WHITE_SLOPE2), ("z_flicker", h.WHITE_SLOPE2 * h.CORNER)):
+        assert abs(values[f"{name}_slope"]) < 0.02 * whole
     # white noise of the stage up to its pole holds pi/2 times the pole's bandwidth
     assert values["wide_floor"] == pytest.approx(h.WHITE * np.pi / 2 * h.DRIVER_HZ, rel=0.01)
     assert values["wide_slope2"] == pytest.approx(h.WHITE_SLOPE2 * np.pi / 2 * h.DRIVER_HZ, rel=0.02)
@@ -333,7 +336,7 @@ def edited(path: Path, change: Callable[[dict], object]) -> Path:
     ("change", "message"),
     [
         (lambda c: c["provenance"].update(schema_name="analog_deq.verify_report"), "another kind of file"),
-        (lambda c: c["provenance"].update(schema_version=3), "upgrade analog-deq"),
+        (lambda c: c["provenance"].update(schema_version=4), "upgrade analog-deq"),
         (lambda c: c.pop("provenance"), "is this a file of analog-deq|expected 'analog_deq.proxy/1'"),
         (lambda c: c["tau"].pop("covariance"), r"tau\.covariance"),
         (lambda c: c["tau"].update(extra=1), r"tau\.extra"),

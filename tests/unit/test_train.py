@@ -246,11 +246,10 @@ def test_without_feedback_each_state_has_the_noise_of_a_single_neuron():
 
 
 def test_feedback_noise_equals_the_integral_over_frequency():
-    """White parts only: C_h = int H (S_h + W S_z W^T) H^H df with H = (j w T + 1 - W D)^-1, summed on a fine grid."""
+    """White parts only: y = D h + n_z, h = H (n_h + W n_z), H = (j w T + 1 - W D)^-1, less n_z alone; a fine grid."""
     n = 3
     p = proxy()
-    quiet = {**p.noise.values, "z_corner_hz": 0.0, "wide_floor": 0.0}
-    quiet.update({k: 0.0 for k in quiet if k.startswith("wide_")})
+    quiet = {k: 0.0 if k.startswith(("wide_", "z_flicker")) else v for k, v in p.noise.values.items()}
     p = p.model_copy(update={"noise": p.noise.model_copy(update={"values": quiet})})
     rng = np.random.default_rng(3)
     w, load = rng.uniform(-0.3, 0.3, (n, n)), np.array([0.5e-3, 1e-3, 2e-3])
@@ -260,10 +259,10 @@ def test_feedback_noise_equals_the_integral_over_frequency():
     ).numpy()  # fmt: skip
     y = 1 / 10e3 + load
     s_h = (4 * 1.380649e-23 * 300.15 * y + (quiet["en_v_per_rthz"] * y) ** 2) * 10e3**2 / 0.16**2
-    s_z = quiet["z_white"] + quiet["z_white_slope2"] * d**2
-    source = np.diag(s_h) + w @ np.diag(s_z) @ w.T
+    s_z = quiet["z_white"] + quiet["z_white_slope"] * d + quiet["z_white_slope2"] * d**2
     f = np.concatenate([[0.0], np.logspace(2, 11, 4001)])
-    transfer = np.linalg.inv(2j * np.pi * f[:, None, None] * np.diag(tau) + np.eye(n) - w * d)
-    density = (transfer @ source @ transfer.conj().transpose(0, 2, 1)).real
-    c_h = np.trapezoid(density, f, axis=0)
-    assert found == pytest.approx(d[:, None] * c_h * d, rel=1e-3)
+    from_h = d[:, None] * np.linalg.inv(2j * np.pi * f[:, None, None] * np.diag(tau) + np.eye(n) - w * d)
+    from_z = np.eye(n) + from_h @ w
+    density = from_h @ np.diag(s_h) @ from_h.conj().transpose(0, 2, 1)
+    density += from_z @ np.diag(s_z) @ from_z.conj().transpose(0, 2, 1) - np.diag(s_z)
+    assert found == pytest.approx(np.trapezoid(density.real, f, axis=0), rel=1e-3)
