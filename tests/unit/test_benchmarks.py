@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from analog_deq.calibration.measurement import Bench
 from analog_deq.calibration.mismatch import NeuronMismatch
@@ -29,8 +30,8 @@ from analog_deq.train.tasks import Score
 from analog_deq.verify.verdict import Check, VerifyReport
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-SCRIPTS = ("monte_carlo", "whole_network", "accuracy", "pyspice", "cells", "estimators")
-SHARED = ("rows", "gradient_figures", "noisy_cell", "measured_cell")
+SCRIPTS = ("monte_carlo", "whole_network", "accuracy", "pyspice", "cells", "estimators", "equilibrium")
+SHARED = ("rows", "gradient_figures", "noisy_cell", "measured_cell", "train_step")
 KEYS = ["id", "ours", "peer", "peer_name", "ratio", "bar", "holds", "n", "spread", "machine"]
 NOWHERE = Simulator(Path("/nonexistent/ngspice"), "46", False)
 
@@ -364,3 +365,49 @@ def test_accuracy_refuses_another_file(
     (tmp_path / "report.json").write_text("not json")
     assert modules["accuracy"].main(arguments) == 2
     assert "report.json" in capsys.readouterr().err
+
+
+# --- the equilibrium core -------------------------------------------------------------------------------------------
+
+
+def test_a_case_is_certified_and_as_slow_as_asked_for(modules: dict[str, ModuleType]) -> None:
+    train_step = modules["train_step"]
+    for rho, modes in ((0.47, 1), (0.86, 1), (0.73, 8)):
+        case = train_step.class_a_case(64, rho, modes=modes)
+        case.claim.check(case.w, 1.0)
+        u = case.begin().detach()[:4].double()
+        w, z = case.w.detach().double(), torch.zeros(4, 64, dtype=torch.float64)
+        for _ in range(300):
+            z = torch.tanh(z @ w.mT + u)
+        radii = torch.linalg.eigvals((1 - z * z).unsqueeze(-1) * w).abs().amax(-1)
+        assert float(radii.mean()) == pytest.approx(rho, abs=0.03)
+
+
+def test_both_sides_come_near_the_exact_gradient_and_ours_is_no_worse(modules: dict[str, ModuleType]) -> None:
+    train_step = modules["train_step"]
+    case = train_step.class_a_case(64, 0.73)
+    peer = train_step.Peer(case, 1e-3, "fixed_point_iter")
+    peer.step()
+    error = case.error()
+    assert 1e-6 < error < 0.05
+    tol = train_step.matched_tolerance(lambda tol: train_step.ours(case, tol), case, 1e-3, error)
+    train_step.ours(case, tol)
+    assert case.error() <= error
+    train_step.ours_generic(case, 1e-6)
+    assert case.error() < 1e-4
+    train_step.ours(case, 1e-6, "picard", "dense")
+    assert case.error() < 1e-5
+
+
+def test_training_step_rows(modules: dict[str, ModuleType]) -> None:
+    equilibrium = modules["equilibrium"]
+    seconds = {
+        "ours": [0.2, 0.3], "ours_anderson": [0.2, 0.2], "generic": [0.4, 0.4], "peer": [0.8, 0.9],
+        "same": [0.6, 0.6], "anderson": [2.2, 2.2], "floor": [0.05, 0.1],
+    }  # fmt: skip
+    found = by_id(equilibrium.speed_rows("e", "m", seconds, 2, equilibrium.BARS[64]))
+    assert (found["e.s"].ours, found["e.s"].ratio, found["e.s"].holds) == (0.1, pytest.approx(4.0), True)
+    assert found["e.against_anderson.s"].holds is True
+    assert found["e.generic.s"].ratio == pytest.approx(2.0)
+    assert found["e.same_activation.s"].bar is None
+    assert (found["e.over_floor.relative"].ours, found["e.over_floor.relative"].holds) == (pytest.approx(4.0), False)
