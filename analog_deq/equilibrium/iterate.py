@@ -29,7 +29,7 @@ FEW, WORTH = 3, 4e6
 """Taking samples out and mixing cost some ten small operations each: not done for so few steps to the next look; the
 former is, if these are more than so many multiply-adds of a dense system."""
 WINDOW = 4
-"""Steps from a mix to the look at what it brought."""
+"""Most steps from a mix to the look at what it brought; fewer where it should be the last one."""
 GAIN, FAR, FAILURES = math.log(0.5) / WINDOW, 50.0, 3
 """A mix has failed when its window did not halve the residual; it takes a sample at most so many times its last step;
 how many may fail."""
@@ -125,7 +125,7 @@ def picard(problem: Problem, start: Tensor, run: Settings) -> Result:
             plain = plain if mixed else rate
             ahead = _wait(worst, rate, run)
             mixed = not failed and moved is not None and ahead > FEW and rate < 0.0
-            look = min(k + (min(ahead, WINDOW) if mixed else ahead), run.max_iterations)
+            look = min(k + (min(ahead // 2, WINDOW) if mixed else ahead), run.max_iterations)
             last = (k, worst)
             finished = residual <= run.tol
             worth = look - k > FEW or (look - k) * z.numel() * z.shape[-1] > WORTH
