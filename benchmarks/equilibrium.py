@@ -7,6 +7,7 @@ Both sides have the same tolerance to begin with; ours is tightened until its gr
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -141,7 +142,9 @@ def shares(case: Case, name: str, tol: float, machine: str, device: str) -> Iter
         "look": lambda: float((h - other).abs_().amax(-1).amax()), "ours_step": lambda: ours(case, tol),
         "peer_step": peer.step,
     }  # fmt: skip
-    best = {k: min(t) for k, t in interleave({k: repeated(f, 1, device) for k, f in part.items()}, 15).items()}
+    times = dict.fromkeys(part, 20) | dict.fromkeys(("ours_step", "peer_step"), TOGETHER.get(len(case.bias), 1))
+    seconds = interleave({k: repeated(f, times[k], device) for k, f in part.items()}, 11)
+    best = {k: min(t) / times[k] for k, t in seconds.items()}
     counts = {"ours": (report.iterations, report.adjoint.iterations), "peer": peer.iterations}
     table = {}
     for side, (forward, backward) in counts.items():
@@ -151,8 +154,8 @@ def shares(case: Case, name: str, tol: float, machine: str, device: str) -> Iter
         table[side] = {k: 100 * v / total for k, v in spent.items()}
         table[side]["rest"] = 100 - sum(table[side].values())
     for key, value in table["ours"].items():
-        yield value_row(f"{name}.share.{key}_percent", machine, value, 15)
-        yield value_row(f"{name}.torchdeq_share.{key}_percent", machine, table["peer"][key], 15)
+        yield value_row(f"{name}.share.{key}_percent", machine, value, 11)
+        yield value_row(f"{name}.torchdeq_share.{key}_percent", machine, table["peer"][key], 11)
 
 
 def memory(n: int, tol: float, machine: str, device: str) -> Iterator[Row]:
@@ -194,7 +197,11 @@ def measure(side: str, n: int, tol: float, device: str) -> dict[str, float]:
 
 
 def _resident_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Peak of the resident set; getrusage would count what the parent process had when it started this one."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 1024  # type: ignore[index]
 
 
 def _torch_peak_mib(step: Callable[[], object]) -> float:
@@ -252,7 +259,7 @@ def rows(parts: Sequence[str], sizes: Sequence[int], repeats: int, device: str) 
             note(f"memory and shares, {n} nodes")
             case = class_a_case(n, RADII[1], device)
             if n in LARGE:
-                few = min(repeats, 7) if n == LARGE[-1] else repeats
+                few = min(repeats, 7)
                 yield from large(case, f"equilibrium.n{n}.rho{RADII[1]}.tol0.001", 1e-3, few, machine, device)
             if n <= LARGE[0]:
                 yield from shares(case, f"equilibrium.n{n}", 1e-3, machine, device)
