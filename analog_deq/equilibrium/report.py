@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,7 +71,5 @@ class EquilibriumReport:
             return None
         system = self.system
         matrices = system.w if system.w.ndim == 3 else system.w.unsqueeze(0)
-        tau = None if system.tau_s is None else torch.as_tensor(system.tau_s)
-        pole: dict[str, Any] = {} if system.second_pole_s is None else {"second_pole_s": system.second_pole_s}
-        found = [certify(w, system.act.max_slope, tau, **pole) for w in matrices]
+        found = [certify(w, system.act.max_slope, system.tau_s, second_pole_s=system.second_pole_s) for w in matrices]
         return max(found, key=lambda c: (not c.unique, c.weight_class, c.gamma))

@@ -156,10 +156,11 @@ def find_limits(inputs: Inputs) -> Path:
 
 
 def certificate_sentence(design: DesignSpec, certificate: Certificate) -> str:
-    """What is certified of a programmed network, in a line; "not certified" of a design with free weights."""
-    if design.certificate.weight_class == "free":
-        return "not certified: free weights, so a second resting point is not excluded"
-    return f"class {certificate.weight_class}, gamma {certificate.gamma:.3f}: one equilibrium"
+    """What is certified of a programmed network, in a line; "not certified" when nothing is."""
+    words = certificate.statement()
+    if design.certificate.weight_class == "free" and certificate.unique:
+        return f"{words} (found afterwards: free weights ask for nothing)"
+    return words
 
 
 def matching_proxy(path: Path, inputs: Inputs) -> ProxyParameters:

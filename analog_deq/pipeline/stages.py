@@ -179,9 +179,6 @@ def _train(
     checkpoint = read_checkpoint(path)
     summary: dict[str, object] = dict(method_line(task, name, score) for name, score in checkpoint.scores.items())
     summary["certificate"] = certificate_sentence(inputs.design, checkpoint.certificate)
-    if checkpoint.certificate.weight_class == "A":
-        margin = 100 * checkpoint.certificate.mismatch_margin
-        summary["certificate"] = f"{summary['certificate']}, tolerates {margin:.0f} % mismatch of every weight"
     assert OURS in checkpoint.scores
     return StageResult("train", {"checkpoint": copy_out(path, out)}, summary, reused, seconds)
 

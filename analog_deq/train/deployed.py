@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analog_deq.equilibrium.certificate import Certificate, certify
 from analog_deq.fit.forms import closed_loop_tau
 from analog_deq.fit.parameters import ProxyParameters, tau_coefficients
 from analog_deq.proxy.activation import TableActivation
@@ -61,6 +62,12 @@ class DeployedNetwork:
         """Time constant of each neuron under its load."""
         tau = closed_loop_tau(self.map.load, *tau_coefficients(self.proxy.tau))
         return torch.as_tensor(tau * self.tau_scale)
+
+    def certificate(self) -> Certificate:
+        """What is certified of the matrix as mapped, quantised and drawn; the fitted delay stands for a second pole."""
+        delay_s = self.proxy.tau.values["delay_s"]
+        pole = delay_s if delay_s > 0.0 else None
+        return certify(self.w_state, self.act.max_slope, self.tau_s, second_pole_s=pole)
 
     def inputs(self, x: Tensor) -> Tensor:
         """What the DACs make of inputs (images, M)."""

@@ -89,8 +89,9 @@ class ProgrammedNetwork(nn.Module):
         self.readout_bias = nn.Parameter(torch.as_tensor(checkpoint.readout_bias).clone(), requires_grad=free)
         self.states, self.max_slope = design.sizes.states, max_slope
         start = certify(self.weights.detach()[-self.states :].T, max_slope)
-        self.weight_class, self.norm_weights = start.weight_class, torch.as_tensor(start.eta, dtype=torch.float64)
-        self.bound = max(design.certificate.gamma, start.gamma)
+        self.weight_class, self.norm_weights = start.weight_class, torch.as_tensor(start.weights, dtype=torch.float64)
+        asked = design.certificate
+        self.bound = max(asked.gamma, start.gamma) if start.margin is None else min(asked.margin, start.margin)
 
     def keep_certified(self) -> None:
         """Brings the feedback matrix back into its class after a step."""
@@ -243,7 +244,7 @@ class _Run:
         with torch.no_grad():
             g_pos, g_neg = self.mapping.program(self.network.weights)
         deployed = DeployedNetwork.nominal(design, self.proxy, g_pos.numpy(), g_neg.numpy())
-        certificate = certify(deployed.w_state, deployed.act.max_slope, deployed.tau_s)
+        certificate = deployed.certificate()
         require_class(design, certificate)
         readout = Readout(
             self.network.readout.detach().clone(), self.network.readout_bias.detach().clone(),

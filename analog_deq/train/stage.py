@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from analog_deq.equilibrium.certificate import Certificate, certify
+from analog_deq.equilibrium.certificate import Certificate
 from analog_deq.errors import EquilibriumError
 from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.records import Progress
@@ -68,7 +68,7 @@ def certify_deployed(design: DesignSpec, proxy: ProxyParameters, task: Task, net
     """Certificate of the mapped, quantised matrix; EquilibriumError when it is not of the design's class."""
     deployed = deploy(design, proxy, network)
     deployed.solve(task.x_train, domain_share=DOMAIN_SHARE)
-    certificate = certify(deployed.w_state, deployed.act.max_slope, deployed.tau_s)
+    certificate = deployed.certificate()
     require_class(design, certificate)
     return certificate
 
@@ -79,6 +79,6 @@ def require_class(design: DesignSpec, certificate: Certificate) -> None:
     if wanted == "free" or certificate.weight_class in CLASSES[: CLASSES.index(wanted) + 1]:
         return
     raise EquilibriumError(
-        f"the mapped matrix is not class {wanted}: its gamma is {certificate.gamma:.4f}, it must be below 1; lower "
+        f"the mapped matrix is not class {wanted}: {certificate.statement()}; lower "
         "certificate.gamma (A, B) or raise certificate.margin (C) in the design, or use more conductance levels"
     )

@@ -79,7 +79,7 @@ def labels(result: SweepResult, reading: Array, readout: Readout, y: Array, seed
 
 def certificate(found: Certificate, weight_class: str) -> list[Measurement]:
     """What is certified of the mapped, quantised matrix: a contraction bound of A and B."""
-    where = "of the mapped, quantised matrix"
+    where = f"of the mapped, quantised matrix: {found.statement()}"
     return [] if weight_class in ("C", "free") else [Measurement("net.gamma", found.gamma, "", 1, detail=where)]
 
 

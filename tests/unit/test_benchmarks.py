@@ -18,7 +18,7 @@ import torch
 
 from analog_deq.calibration.measurement import Bench
 from analog_deq.calibration.mismatch import NeuronMismatch
-from analog_deq.equilibrium.certificate import Certificate
+from analog_deq.equilibrium.certificate import certify
 from analog_deq.errors import SimulatorNotFoundError, SpecError
 from analog_deq.pipeline.inputs import Inputs, load_inputs
 from analog_deq.records import Deck, Plot
@@ -314,7 +314,7 @@ def written(folder: Path, *checks: Check) -> list[str]:
     provenance = {"ngspice_version": "46", "solver": "KLU"}
     report = VerifyReport(checks, provenance, "a title", "digits").to_dict()
     (folder / "report.json").write_text(json.dumps(report))
-    certificate = Certificate("A", 0.5, (1.0,), (1.0,), 1.0, 1e-7, 0.5, 0.5)
+    certificate = certify(torch.tensor([[0.5]]), 1.0, 1e-7)
     ones = np.ones((2, 1))
     net = Checkpoint(ones, ones, ones.T, ones[0], certificate, "0" * 64, "0" * 64, 1, LADDER, {})
     write_checkpoint(net, folder / "net.safetensors")
