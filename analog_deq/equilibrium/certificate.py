@@ -136,7 +136,7 @@ class Certificate:
         until = f"second poles of up to {pole.t2_max_s:.3g} s"
         loop = f"(loop at {100 * pole.loop_ratio:.0f} % of k_max)"
         if pole.verdict == "stable":
-            return f"with {until} stability is proved {loop}"
+            return f"with {until} (poles, not pure delays) stability is proved {loop}"
         if pole.verdict == "unstable":
             return f"with {until} it OSCILLATES at slopes that were tested {loop}"
         return f"with {until} nothing is proved, though {pole.slopes_tested} tested slopes are stable"
