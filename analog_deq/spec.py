@@ -145,6 +145,10 @@ class Training(_Frozen):
     starts at the circuit that solves the task by construction, W = I - a Q with a = ``analytic_gain``. A fixed readout
     is the identity: the states are the answer. With ``saturation`` neurons may run beyond the calibrated range, where
     the measured curve must be flat; without it a penalty keeps them inside.
+
+    ``read_time_s`` trains on the state that is read so long after the inputs step, from rest, instead of the
+    equilibrium; with ``read_window_s`` a reading is a mean over this time. What scores and verify say is about the
+    equilibrium. ``settle_budget_s`` penalises samples that take longer to settle to ``verify.settle_tolerance_fs``.
     """
 
     init: Literal["random", "analytic"] = "random"
@@ -160,6 +164,9 @@ class Training(_Frozen):
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.278
     mismatch_draws: bool = True
     read_noise: bool = True
+    read_time_s: Positive | None = None
+    read_window_s: Positive | None = None
+    settle_budget_s: Positive | None = None
 
 
 class VerifySpec(_Frozen):

@@ -16,6 +16,7 @@ from analog_deq.proxy.array import EffectiveMap, effective_map
 from analog_deq.proxy.mapping import quantise
 from analog_deq.spec import DesignSpec
 from analog_deq.train.solving import settle
+from analog_deq.train.timing import read_from_rest
 
 TOLERANCE = 1e-10
 FLAT_SLOPE = 1e-3
@@ -109,6 +110,15 @@ class DeployedNetwork:
             if nudge is not None:
                 reading = reading + nudge @ torch.as_tensor(self.map.r_nudge).T
         return ProxyStates(z, h, reading)
+
+    def read_from_rest(self, x: Tensor, read_s: float, window_s: float = 0.0) -> Tensor:
+        """Readings (images, N) ``read_s`` after the inputs step on the circuit at rest; with a window their mean."""
+        with torch.no_grad():
+            delay = self.proxy.tau.values["delay_s"]
+            z, _ = read_from_rest(
+                self.w_state, self.drive(x), self.act, self.tau_s, read_s=read_s, window_s=window_s, delay_s=delay
+            )
+            return torch.as_tensor(self.map.readout(z.numpy(), self.inputs(x).numpy()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from analog_deq.proxy.mapping import ConductanceMapping, quantise
 from analog_deq.spec import DesignSpec
 from analog_deq.train.network import Network
 from analog_deq.train.solving import settle
+from analog_deq.train.timing import read_from_rest, settling_loss
 
 TOLERANCE = 1e-6
 RANGE_MARGIN = 0.85
@@ -99,30 +100,42 @@ class ProxyModel(nn.Module):
         if step % self.tie_every == 0:
             self.map.tie(g_pos.detach(), g_neg.detach())
         act, bias, scale = self.nominal, torch.zeros((), dtype=x.dtype), torch.ones((), dtype=x.dtype)
+        slow = scale
         if training.mismatch_draws:
             rng = generator(design.seed, Stream.TRAINING, step + 1)
             draw = draw_network(self.proxy, design, g_pos.shape[0], rng, programmed=programmed.detach())
             g_pos, g_neg = g_pos * (1 + draw.g_pos), g_neg * (1 + draw.g_neg)
             act, bias, scale = draw.activation(self.nominal), draw.bias, 1 + draw.r_feedback
+            slow = 1 + draw.tau
         effective = self.map(g_pos, g_neg)
         w = effective.w_state * scale[..., None]
         x_read = quantise(x, design.converters.dac_bits)
         u = (x_read @ effective.w_input.T + effective.bias) * scale + bias
-        z = settle(w, u, act, design.certificate.weight_class, tol=TOLERANCE)
-        h = z @ w.T + u
+        tau = closed_loop_tau(effective.load, *tau_coefficients(self.proxy.tau)).detach() * slow
+        if training.read_time_s is None:
+            z = settle(w, u, act, design.certificate.weight_class, tol=TOLERANCE)
+            h = z @ w.T + u
+        else:
+            z, h = read_from_rest(
+                w, u, act, tau, read_s=training.read_time_s, window_s=training.read_window_s or 0.0,
+                delay_s=self.proxy.tau.values["delay_s"],
+            )  # fmt: skip
         penalty = torch.zeros((), dtype=x.dtype)
+        if training.settle_budget_s is not None:
+            tol = design.verify.settle_tolerance_fs
+            penalty = settling_loss(w, act.slope(h), tau, budget_s=training.settle_budget_s, tol=tol)
         if not training.saturation:
             limit = RANGE_MARGIN * min(-self.nominal.start, self.proxy.activation.end)
-            penalty = torch.relu(h.abs() - limit).square().mean()
+            penalty = penalty + torch.relu(h.abs() - limit).square().mean()
         reading = z @ self.map.r_state.T + x_read @ self.map.r_input.T + self.map.r_bias
         if training.read_noise:
-            reading = reading + self._read_noise(w.detach(), effective.load, act.slope(h.detach()), step, len(x))
+            reading = reading + self._read_noise(w.detach(), effective.load, act.slope(h.detach()), tau, step, len(x))
         return States(quantise(reading, design.converters.adc_bits), penalty)
 
-    def _read_noise(self, w: Tensor, load: Tensor, slope: Tensor, step: int, batch: int) -> Tensor:
-        tau = closed_loop_tau(load, *tau_coefficients(self.proxy.tau))
+    def _read_noise(self, w: Tensor, load: Tensor, slope: Tensor, tau: Tensor, step: int, batch: int) -> Tensor:
         low, high = self.proxy.noise.domain["load_siemens"]
         inside = np.clip(load.numpy(), low, high)  # a draw may leave the range by its mismatch; the noise barely moves
-        covariance = network_covariance(self.design, self.proxy, w, inside, slope.mean(0), tau)
+        window = self.design.training.read_window_s or 0.0
+        covariance = network_covariance(self.design, self.proxy, w, inside, slope.mean(0), tau, window_s=window)
         rng = torch.Generator().manual_seed(self.design.seed * 7_919 + step)
-        return sample_noise(covariance.expand(batch, *covariance.shape), rng)
+        return sample_noise(covariance, rng, samples=batch)
