@@ -23,7 +23,7 @@ from analog_deq.proxy.approximate import TiedMap
 from analog_deq.proxy.array import effective_map
 from analog_deq.proxy.mapping import ConductanceMapping
 from analog_deq.records import OK, Progress
-from analog_deq.spec import DesignSpec
+from analog_deq.spec import CertificateSpec, DesignSpec
 from analog_deq.train.checkpoint import Checkpoint
 from analog_deq.train.deployed import DeployedNetwork
 from analog_deq.train.finetune import FIRST_BATCH, FineTuned, FineTuning, ProgrammedNetwork, fine_tune
@@ -266,6 +266,28 @@ def test_the_tuned_network_holds_its_class(trained):
     assert tuned.certificate.weight_class == "A"
     start = ConductanceMapping.of(digits().neuron, digits().crossbar).scale_ohm * (tuned.g_pos - tuned.g_neg)
     assert float(start[-STATES:].abs().max()) > 0.05
+
+
+def test_a_class_c_network_is_tuned_and_stays_one(trained, monkeypatch):
+    """W = I - 2.5 Q, far outside class A; the rate is more than its margin would bear, were it not kept."""
+    d, p = digits(), proxy()
+    certificate = CertificateSpec(weight_class="C", margin=0.2)
+    training = d.training.model_copy(update={"saturation": True})
+    d = d.model_copy(update={"certificate": certificate, "training": training})
+    monkeypatch.setattr("test_finetune.digits", lambda: d)
+    rng = np.random.default_rng(3)
+    vectors, _ = np.linalg.qr(rng.standard_normal((STATES, STATES)))
+    q = vectors @ np.diag(np.geomspace(0.12, 1.0, STATES)) @ vectors.T
+    mapping = ConductanceMapping.of(d.neuron, d.crossbar, p.r_feedback_ohm)
+    weights = mapping.scale_ohm * torch.as_tensor(trained.g_pos - trained.g_neg)
+    weights[-STATES:] = torch.as_tensor(np.eye(STATES) - 2.5 * q)
+    g_pos, g_neg = (g.numpy() for g in mapping.program(weights))
+    start = dataclasses.replace(trained, g_pos=g_pos, g_neg=g_neg)
+    deployed = DeployedNetwork.nominal(d, p, g_pos, g_neg)
+    assert certify(deployed.w_state, deployed.act.max_slope).weight_class == "C"
+    tuned = tune(start, Circuit(), FineTuning(steps=8, learning_rate=0.2))
+    assert tuned.certificate.weight_class == "C"
+    assert np.abs(tuned.g_pos.numpy() - g_pos)[-STATES:].max() > 1e-6
 
 
 @settings(deadline=None)
