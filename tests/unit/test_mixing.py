@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from analog_deq.equilibrium import iterate
 from analog_deq.equilibrium.cell import System, Tanh
@@ -110,3 +112,33 @@ def test_looks_stay_few_where_mixes_help() -> None:
     result = picard(Counting(System(w, u, Tanh()), None), torch.zeros_like(u), Settings(1e-12, 5000))
     assert len(looks) <= 2 + result.iterations / 3
     assert result.iterations < 80
+
+
+class HostReads(TorchDispatchMode):
+    """Counts what a host would wait for a device for."""
+
+    WAITING: ClassVar = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls, self.waits = 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls += 1
+        self.waits += func.name().split(".")[0] in self.WAITING
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_training_step_waits_for_the_device_at_looks_only() -> None:
+    """Far fewer waits than steps, and a dozen a call; on a GPU each costs what a small step does."""
+    generator = torch.Generator().manual_seed(0)
+    ring = torch.roll(torch.eye(32, dtype=torch.float64), 1, 1)  # one large entry a row: slow, and no mix helps
+    w = (0.93 * ring).requires_grad_()
+    u = 0.01 * torch.randn(64, 32, generator=generator, dtype=torch.float64)
+    reads = HostReads()
+    with reads:
+        z, report = equilibrium(System(w, u, Tanh()), tol=1e-10)
+        z.square().sum().backward()
+    steps = report.iterations + report.adjoint.iterations
+    assert steps > 300
+    assert reads.waits < steps / 8 + 12
