@@ -30,7 +30,7 @@ from analog_deq.train.tasks import Score
 from analog_deq.verify.verdict import Check, VerifyReport
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-SCRIPTS = ("monte_carlo", "whole_network", "accuracy", "pyspice", "cells", "estimators", "equilibrium")
+SCRIPTS = ("monte_carlo", "whole_network", "accuracy", "pyspice", "cells", "estimators", "equilibrium", "flagship")
 SHARED = ("rows", "gradient_figures", "noisy_cell", "measured_cell", "train_step")
 KEYS = ["id", "ours", "peer", "peer_name", "ratio", "bar", "holds", "n", "spread", "machine"]
 NOWHERE = Simulator(Path("/nonexistent/ngspice"), "46", False)
