@@ -12,7 +12,7 @@ from analog_deq.train.scoring import deployed_score, ideal_score, refitted_score
 from analog_deq.train.tasks import Score, Task
 
 WEIGHT_NOISE, READ_NOISE = 0.05, 0.05
-FEED_FORWARD_PRETRAINING = 5
+FEED_FORWARD_PRETRAINING = 3
 """Ideal steps of a regression's feed-forward net per step of fine-tuning, when the design itself starts elsewhere."""
 
 
@@ -50,7 +50,7 @@ def _without_feedback(design: DesignSpec, proxy: ProxyParameters, task: Task, pr
         return {"W_fb = 0, proxy training": deployed_score(design, proxy, task, network)}
     wide = feed_forward_design(design)
     label = f"feed-forward, {wide.sizes.states} states"
-    steps = max(design.training.pretrain_steps, FEED_FORWARD_PRETRAINING * design.training.steps)
+    steps = design.training.pretrain_steps or FEED_FORWARD_PRETRAINING * design.training.steps
     start, _ = train_network(
         wide,
         task,

@@ -214,7 +214,7 @@ def draw_dies(data: DieScores) -> tuple[str, str]:
         else:
             parts.append(f"{name}: no die gave a value")
     axes[-1].set_xlabel(data.x_label)
-    axes[0].legend(loc="upper right" if data.lower_is_better else "upper left", handlelength=1.6)
+    axes[0].legend(loc="lower right", ncols=2, handlelength=1.6, columnspacing=1.2, bbox_to_anchor=(1, 1), borderpad=0)
     must = "must not exceed" if data.lower_is_better else "must reach"
     caption = f"{data.untrimmed.size} dies; {'; '.join(parts)}. A die {must} {data.limit:g} {data.unit}."
     return to_svg(figure, "dies", caption), caption + _left_out(*(values for _, values, _ in rows))
@@ -239,7 +239,7 @@ def draw_ladder(data: ScoreLadder) -> tuple[str, str]:
     caption = f"{data.n} test inputs; bars are 95 % intervals."
     if data.lower_is_better:
         axis.set_xscale("log")
-        axis.set_xlabel("relative error (%), log scale: further left is better")
+        axis.set_xlabel("relative error (%), log scale")
         axis.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(_PLAIN)
         axis.xaxis.set_minor_formatter(NullFormatter())
