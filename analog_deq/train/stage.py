@@ -78,7 +78,8 @@ def require_class(design: DesignSpec, certificate: Certificate) -> None:
     wanted = design.certificate.weight_class
     if wanted == "free" or certificate.weight_class in CLASSES[: CLASSES.index(wanted) + 1]:
         return
+    mend = "raise certificate.margin" if wanted == "C" else "lower certificate.gamma"
     raise EquilibriumError(
-        f"the mapped matrix is not class {wanted}: {certificate.statement()}; lower "
-        "certificate.gamma (A, B) or raise certificate.margin (C) in the design, or use more conductance levels"
+        f"the mapped matrix is not class {wanted}: {certificate.statement()}; {mend} in the design, or use more "
+        "conductance levels"
     )

@@ -78,9 +78,11 @@ def labels(result: SweepResult, reading: Array, readout: Readout, y: Array, seed
 
 
 def certificate(found: Certificate, weight_class: str) -> list[Measurement]:
-    """What is certified of the mapped, quantised matrix: a contraction bound of A and B."""
+    """What is certified of the mapped, quantised matrix: a contraction bound of A and B, a margin of C, of free none."""
     where = f"of the mapped, quantised matrix: {found.statement()}"
-    return [] if weight_class in ("C", "free") else [Measurement("net.gamma", found.gamma, "", 1, detail=where)]
+    if weight_class == "C":
+        return [Measurement("net.margin", 1.0 - found.gamma, "", 1, detail=where)]
+    return [] if weight_class == "free" else [Measurement("net.gamma", found.gamma, "", 1, detail=where)]
 
 
 def settling(results: Sequence[Settling], tolerance: float) -> list[Measurement]:
