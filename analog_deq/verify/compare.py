@@ -78,7 +78,7 @@ def labels(result: SweepResult, reading: Array, readout: Readout, y: Array, seed
 
 
 def certificate(found: Certificate, weight_class: str) -> list[Measurement]:
-    """What is certified of the mapped, quantised matrix: a contraction bound of A and B, a margin of C, of free none."""
+    """What is certified of the mapped, quantised matrix: the bound of A and B, the margin of C, of free none."""
     where = f"of the mapped, quantised matrix: {found.statement()}"
     if weight_class == "C":
         return [Measurement("net.margin", 1.0 - found.gamma, "", 1, detail=where)]

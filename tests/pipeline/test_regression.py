@@ -139,9 +139,10 @@ def test_the_mapped_matrix_is_certified_of_the_designs_class(finished: tuple[Pat
 
 def test_a_worst_sample_replays_alone(finished: tuple[Path, dict], tmp_path: Path) -> None:
     folder, result = finished
+    _, fit, train, _ = (stage["outputs"] for stage in result["stages"])
     done = run_cli(
         "netlist", "network", "--design", "qp.toml", "--image", "5", "--analysis", "equilibrium",
-        "--checkpoint", result["stages"][2]["outputs"]["checkpoint"], "--proxy", result["stages"][1]["outputs"]["proxy"],
+        "--checkpoint", train["checkpoint"], "--proxy", fit["proxy"],
         "--out", str(tmp_path / "deck.cir"), cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -41,7 +41,12 @@ SOLVER = {"init": "analytic", "analytic_gain": 1.0, "readout": "identity", "satu
 def qp(**changes: Any) -> DesignSpec:
     """The QP design on the synthetic cells, whose weights reach 1.24: gain 1."""
     training = {**FAST, **SOLVER, **changes.pop("training", {})}
-    base: dict[str, Any] = {"task": "qp16", "certificate": {"weight_class": "C", "margin": 0.02}, "training": training, **changes}
+    base: dict[str, Any] = {
+        "task": "qp16",
+        "certificate": {"weight_class": "C", "margin": 0.02},
+        "training": training,
+        **changes,
+    }
     return design(16, 16, 16, **base)
 
 
