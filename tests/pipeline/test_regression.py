@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from harness import PLAN, run_cli
 
+from analog_deq.resources import shipped
 from analog_deq.train.checkpoint import read_checkpoint
 
 DIES, SAMPLES, PER_DIE = 2, 24, 8
@@ -20,7 +21,7 @@ schema = 1
 name = "small_qp"
 task = "qp16"
 plan = "plan.toml"
-limits = "qp16"
+limits = "limits.toml"
 seed = 3
 
 [task_options]
@@ -73,10 +74,13 @@ anchor_images = 1
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("qp")
     (folder / "qp.toml").write_text(DESIGN)
-    light = PLAN.replace("[0.1e-3, 0.5e-3, 1.0e-3, 2.0e-3, 4.0e-3]", "[0.1e-3, 0.2e-3, 0.35e-3, 0.6e-3, 1.0e-3]")
-    light = light.replace("[0.1e-3, 0.5e-3, 1.0e-3, 4.0e-3]", "[0.1e-3, 0.25e-3, 0.5e-3, 1.0e-3]")
+    light = PLAN.replace("[0.1e-3, 0.5e-3, 1.0e-3, 2.0e-3, 4.0e-3]", "[0.05e-3, 0.2e-3, 0.35e-3, 0.6e-3, 1.0e-3]")
+    light = light.replace("[0.1e-3, 0.5e-3, 1.0e-3, 4.0e-3]", "[0.05e-3, 0.25e-3, 0.5e-3, 1.0e-3]")
     light = light.replace("[mismatch]\n", "[mismatch]\nload_siemens = 0.3e-3\n")
     (folder / "plan.toml").write_text(light)
+    strict = (shipped("data/limits") / "qp16.toml").read_text()
+    assert strict.count("max = 3\n") == 1  # 20 steps of training do not reach what the whole design must
+    (folder / "limits.toml").write_text(strict.replace("max = 3\n", "max = 8\n"))
     done = run_cli("run", "qp.toml", "--json", cwd=folder)
     assert done.returncode in (0, 1, 4), done.stderr
     return folder, json.loads(done.stdout)

@@ -189,3 +189,46 @@ def test_hardware_holds_what_calibration_measures_and_nothing_else():
     assert design.hardware() == trained_differently.hardware()
     colder = design.model_copy(update={"operating": design.operating.model_copy(update={"temperature_celsius": 0.0})})
     assert design.hardware() != colder.hardware()
+
+
+# --- outputs, classes and certificates ------------------------------------------------------------------------------
+
+
+def test_outputs_may_be_called_classes_but_not_both(design_file: Path) -> None:
+    old = read_design(design_file)
+    design_file.write_text(DESIGN.replace("classes", "outputs"))
+    assert read_design(design_file) == old
+    assert old.sizes.outputs == 10
+    assert "outputs" in old.model_dump()["sizes"]
+    assert "unknown key" in refused(design_file, "outputs = 10", "outputs = 10\nclasses = 10")
+
+
+@pytest.mark.parametrize(
+    ("weight_class", "bound", "other"),
+    [("A", "gamma = 0.8", "margin = 0.1"), ("B", "gamma = 0.8", "margin = 0.1"), ("C", "margin = 0.1", "gamma = 0.8")],
+)
+def test_a_weight_class_has_its_own_bound(design_file: Path, weight_class: str, bound: str, other: str) -> None:
+    section = f'{DESIGN}\n[certificate]\nweight_class = "{weight_class}"\n'
+    design_file.write_text(section + bound)
+    spec = read_design(design_file).certificate
+    assert spec.weight_class == weight_class
+    assert getattr(spec, bound.split(" = ")[0]) == float(bound.split(" = ")[1])
+    design_file.write_text(section + other)
+    with pytest.raises(SpecError, match=f"weight_class '{weight_class}' has no {other.split(' = ')[0]}; use"):
+        read_design(design_file)
+
+
+def test_free_weights_have_no_bound(design_file: Path) -> None:
+    design_file.write_text(f'{DESIGN}\n[certificate]\nweight_class = "free"\ngamma = 0.9\n')
+    with pytest.raises(SpecError, match="has no gamma; leave it out"):
+        read_design(design_file)
+
+
+@pytest.mark.parametrize("name", ["digits", "qp16", "net16"])
+def test_a_shipped_design_names_its_plan_and_limits(name: str) -> None:
+    found = read_design(shipped("data/designs") / f"{name}.toml")
+    assert found.name == found.task == name
+    assert (shipped("calibration/plans") / f"{found.plan}.toml").is_file()
+    assert (shipped("data/limits") / f"{found.limits}.toml").is_file()
+    neuron = found.neuron
+    assert neuron.r_feedback_ohm * neuron.c_feedback_f == pytest.approx(200e-9, rel=1e-3)
