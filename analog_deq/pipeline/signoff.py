@@ -146,8 +146,8 @@ def _summary(inputs: Inputs, proxy: ProxyParameters, checkpoint: Checkpoint, res
         **absent,
         "network": f"{inputs.design.sizes.inputs} inputs, {inputs.design.sizes.states} states, "
         f"{inputs.design.sizes.outputs} outputs, {inputs.design.crossbar.r_line_ohm:g} ohm per wire segment",
-        "simulated": f"{len(result.outputs)} test {sample}, {spec.transients} transients from rest, {spec.dies} mismatch "
-        f"dies x {spec.images_per_die} {sample} x 2 (without and with trim)",
+        "simulated": f"{len(result.outputs)} test {sample}, {spec.transients} transients from rest, {spec.dies} "
+        f"mismatch dies x {spec.images_per_die} {sample} x 2 (without and with trim)",
         "certificate": certificate_sentence(inputs.design, checkpoint.certificate),
     }
 
