@@ -1,4 +1,17 @@
-"""White noise as a converter reads it: in closed form, at one moment or averaged over a read window."""
+"""White noise as a converter reads it: in closed form, at one moment or averaged over a read window.
+
+Cost of :func:`white_covariance` at one slope a batch, float64, one thread of a shared 2-core machine, best of 3 to 7:
+
+===== ========== =========== ==============
+N     one moment with window extra memory
+===== ========== =========== ==============
+64    0.5 ms     1.0 ms      below 1 MiB
+256   14 ms      36 ms       4 MiB
+1024  0.9 s      2.1 s       64 to 80 MiB
+===== ========== =========== ==============
+
+At 64 nodes and one slope a sample, batch 64: 34 ms and 71 ms, 16 to 20 MiB.
+"""
 
 from __future__ import annotations
 
