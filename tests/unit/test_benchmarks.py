@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -20,18 +21,28 @@ from analog_deq.calibration.measurement import Bench
 from analog_deq.calibration.mismatch import NeuronMismatch
 from analog_deq.equilibrium.certificate import certify
 from analog_deq.errors import SimulatorNotFoundError, SpecError
+from analog_deq.fit.fit import fit_proxy
+from analog_deq.fit.parameters import ProxyParameters
+from analog_deq.pipeline.fine_tuning import SAME
 from analog_deq.pipeline.inputs import Inputs, load_inputs
 from analog_deq.records import Deck, Plot
 from analog_deq.resources import shipped
+from analog_deq.spec import Tolerances
 from analog_deq.spice.simulator import Simulator
 from analog_deq.statistics import wilson
+from analog_deq.tables import PROXY_TABLES, read_table
 from analog_deq.train.checkpoint import Checkpoint, write_checkpoint
-from analog_deq.train.tasks import Score
+from analog_deq.train.deployed import Readout
+from analog_deq.train.finetune import FineTuning
+from analog_deq.train.tasks import Score, Task
 from analog_deq.verify.verdict import Check, VerifyReport
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-SCRIPTS = ("monte_carlo", "whole_network", "accuracy", "pyspice", "cells", "estimators", "equilibrium", "flagship")
-SHARED = ("rows", "gradient_figures", "noisy_cell", "measured_cell", "train_step")
+SCRIPTS = (
+    "monte_carlo", "whole_network", "accuracy", "pyspice", "cells", "estimators", "equilibrium", "flagship",
+    "spice_in_the_loop",
+)  # fmt: skip
+SHARED = ("rows", "gradient_figures", "noisy_cell", "measured_cell", "train_step", "wrong_circuits")
 KEYS = ["id", "ours", "peer", "peer_name", "ratio", "bar", "holds", "n", "spread", "machine"]
 NOWHERE = Simulator(Path("/nonexistent/ngspice"), "46", False)
 
@@ -49,6 +60,12 @@ def modules() -> Iterator[dict[str, ModuleType]]:
 @pytest.fixture(scope="module")
 def inputs() -> Inputs:
     return load_inputs(shipped("data/designs") / "digits.toml", {})
+
+
+def reference_proxy(inputs: Inputs) -> ProxyParameters:
+    folder = shipped("calibration/reference") / "digits"
+    tables = {name: read_table(folder / f"{name}.parquet") for name in PROXY_TABLES}
+    return fit_proxy(tables, inputs.design, Tolerances(), {}, {})
 
 
 def by_id(rows: Any) -> dict[str, Any]:
@@ -411,3 +428,112 @@ def test_training_step_rows(modules: dict[str, ModuleType]) -> None:
     assert found["e.generic.s"].ratio == pytest.approx(2.0)
     assert found["e.same_activation.s"].bar is None
     assert (found["e.over_floor.relative"].ours, found["e.over_floor.relative"].holds) == (pytest.approx(4.0), False)
+
+
+# --- SPICE in the loop ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", ["digits", "qp16", "net16"])
+def test_wrong_circuits_are_other_hardware_for_the_same_task(
+    modules: dict[str, ModuleType], tmp_path: Path, base: str
+) -> None:
+    wrong = modules["wrong_circuits"]
+    made = {
+        name: load_inputs(wrong.write_design(base, circuit, 1, tmp_path / name), {})
+        for name, circuit in wrong.CIRCUITS.items()
+    }
+    assert len({one.hardware_sha256() for one in made.values()}) == len(made)
+    home = made["nominal"]
+    shipped_one = load_inputs(shipped("data/designs") / f"{base}.toml", {})
+    assert home.hardware_sha256() == shipped_one.hardware_sha256()
+    assert home.design.seed == shipped_one.design.seed + 1
+    if base != "digits":
+        assert home.design.task_options.instance == 1
+    for one in made.values():  # what fine-tuning through a proxy of other hardware asks for
+        assert all(getattr(one.design, name) == getattr(home.design, name) for name in SAME)
+    harsh = made["harsh_all"]
+    opamp, pair = harsh.cells.named["opamp"], harsh.cells.named["activation"]
+    assert opamp.contract.params["a0"].default == 200.0
+    assert opamp.contract.params["vos"].default == 0.0  # a common offset is the circuit's own, not mismatch
+    assert "{vos+0.005}" in opamp.netlist
+    assert pair.contract.params["rl"].default == 3.5e3
+    assert (harsh.design.operating.temperature_celsius, harsh.design.operating.vdd_v) == (125.0, 0.81)
+
+
+def test_a_derived_cell_changes_what_it_names_or_says_so(modules: dict[str, ModuleType], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing matches"):
+        modules["wrong_circuits"].Derived("diffpair", {"no_such": "1"}).write(tmp_path)
+
+
+def test_loosened_tolerances_are_the_only_change_of_a_plan(modules: dict[str, ModuleType], tmp_path: Path) -> None:
+    wrong = modules["wrong_circuits"]
+    plans = [
+        load_inputs(wrong.write_design("digits", wrong.CIRCUITS["nominal"], 0, tmp_path / str(k), k), {}).plan
+        for k in (1.0, 10.0)
+    ]
+    tight, loose = (plan.model_dump(exclude={"design"}) for plan in plans)
+    before, after = tight.pop("tolerances"), loose.pop("tolerances")
+    assert tight == loose
+    assert after == {name: pytest.approx(10 * value) for name, value in before.items()}
+
+
+def test_proxy_steps_measure_nothing_and_never_ask_for_a_refit(modules: dict[str, ModuleType], inputs: Inputs) -> None:
+    loop, proxy = modules["spice_in_the_loop"], reference_proxy(inputs)
+    n, rows = inputs.design.sizes.states, inputs.design.sizes.inputs + 1 + inputs.design.sizes.states
+    g_pos, g_neg = modules["whole_network"].random_conductances(inputs.design)
+    assert g_pos.shape == (rows, n)
+    certificate = certify(torch.zeros(n, n, dtype=torch.float64), 1.0)
+    readout = 0.1 * np.random.default_rng(0).standard_normal((10, n))
+    net = Checkpoint(g_pos, g_neg, readout, np.zeros(10), certificate, "0" * 64, "0" * 64, 1, {}, {})
+    done = loop.through_proxy(inputs.design, proxy, inputs.task(), net, FineTuning(steps=2, batch=8))
+    assert [record.decks for record in done.log] == [0, 0]
+    assert max(record.max_percent_fs for record in done.log) < 1e-4
+    assert not any(record.refit for record in done.log)
+    assert not np.allclose(done.readout.weight.numpy(), readout, atol=1e-3)
+
+
+def test_failed_samples_are_wrong_labels_and_left_out_of_errors(modules: dict[str, ModuleType]) -> None:
+    per_sample = modules["spice_in_the_loop"].per_sample
+    x, index = torch.zeros(3, 2, dtype=torch.float64), np.arange(3)
+    eye, zeros = torch.eye(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    reading, ok = np.array([[0.5, 0.0], [np.nan, np.nan], [0.0, 0.5]]), np.array([True, False, True])
+    labels = torch.tensor([0, 0, 0])
+    task = Task("classification", x, labels, x, labels, index, index)
+    assert per_sample(task, Readout(eye, zeros, 12), reading, ok).tolist() == [True, False, False]
+    regression = Task("regression", x, x, x, x, index, index, 0.5)
+    errors = per_sample(regression, Readout(eye, zeros, 12), reading, ok)
+    np.testing.assert_allclose(errors, [[1, 0], [np.nan, np.nan], [0, 1]], atol=1e-3)
+    row = modules["spice_in_the_loop"].score_row("c", "m", errors)
+    assert (row.n, row.ours) == (2, pytest.approx(100 * 0.5**0.5, rel=1e-3))
+
+
+def test_loop_rows_pool_seeds_and_pair_samples(modules: dict[str, ModuleType]) -> None:
+    loop = modules["spice_in_the_loop"]
+    right, half = np.ones(100, dtype=bool), np.arange(100) % 2 == 0
+    log = pd.DataFrame(
+        {"rms_percent_fs": [5.0, 1.0], "sigma_percent_fs": [2.0, 2.0], "failed": [0, 1], "refit": [True, False]}
+    )
+    scores = dict.fromkeys(loop.AGAINST, half) | {"fine_tuned": right, "fine_tuned_and_refit": right}
+    found = {k: loop.Found(scores, (5.0 + k, 20.0), (1.0, 4.0), log, True) for k in range(2)}
+    rows = by_id(loop.circuit_rows("c", "m", found))
+    pooled = rows["c.all_seeds.before.accuracy_percent"]
+    assert (pooled.ours, pooled.n) == (50.0, 200)
+    assert pooled.spread["ours"] == pytest.approx([100 * edge for edge in wilson(100, 200)])
+    gain = rows["c.all_seeds.fine_tuned_over_before.points"]
+    assert gain.ours == 50.0
+    assert gain.spread["ours"][0] > 40.0
+    assert rows["c.all_seeds.fine_tuned_over_before.mcnemar_p"].ours < 1e-12
+    assert rows["c.distance_before_rms_percent_fs"].ours == 5.5
+    assert rows["c.log.refit_asked_percent"].ours == 50.0
+    assert rows["c.log.failed_samples"].ours == 2.0
+    assert rows["c.fit_refused"].ours == 1.0
+
+
+def test_loop_rows_of_a_regression(modules: dict[str, ModuleType]) -> None:
+    loop = modules["spice_in_the_loop"]
+    errors = np.random.default_rng(0).normal(size=(50, 4))
+    rows = by_id(loop.gain_rows("c", "m", 0.5 * errors, errors))
+    value = rows["c.points"]
+    assert value.ours == pytest.approx(50 * np.sqrt(np.mean(errors**2)))
+    assert value.spread["ours"][0] > 0
+    assert "c.mcnemar_p" not in rows
