@@ -110,7 +110,7 @@ def test_a_die_is_another_circuit(work: Path, invoke) -> None:
 
 @pytest.mark.parametrize("check", ["net.fixed_point_max", "net.yield_mismatch"])
 def test_a_replay_line_gives_the_recorded_value_again(work: Path, tiny: Finished, tmp_path: Path, check: str) -> None:
-    """The deck is one ``.op`` from a cold start, the record a point of a sweep: they share all printed digits."""
+    """The deck is one ``.op`` from a cold start, the record a point of a sweep: alike to ngspice's own tolerance."""
     row = checks_of(tiny.folder)[check]
     folder = tmp_path / "report"
     subprocess.run(["cp", "-r", str(tiny.signoff), str(folder)], check=True)
@@ -122,10 +122,11 @@ def test_a_replay_line_gives_the_recorded_value_again(work: Path, tiny: Finished
     trim = "none" if worst["die"] is None else "trimmed"
     samples = pd.read_csv(folder / "samples.csv").set_index(["die", "trim", "image"])
     sample = samples.loc[(-1 if worst["die"] is None else worst["die"], trim, worst["input"])]
-    assert np.sqrt(np.mean(error**2)) == pytest.approx(sample["rms_error_percent_fs"], rel=5e-4)
+    # what is left of the error is of the size of ngspice's own tolerance: 1e-6 of a state is 1e-4 %FS
+    assert np.sqrt(np.mean(error**2)) == pytest.approx(sample["rms_error_percent_fs"], rel=5e-4, abs=5e-6)
     assert states.supply_w[0] == pytest.approx(sample["supply_w"], rel=5e-4)
     if check == "net.fixed_point_max":
-        assert f"{np.abs(error).max():.4g}" == f"{row['value']:.4g}"
+        assert np.abs(error).max() == pytest.approx(row["value"], rel=5e-4, abs=5e-6)
 
 
 def test_every_worst_row_has_a_deck_that_runs(tiny: Finished, tmp_path: Path) -> None:
