@@ -99,14 +99,16 @@ def pair_table(rows: Sequence[Row]) -> Iterator[str]:
         if mean is None:
             continue
         verdict = direction(mean)
-        if pair.claimed:
+        if pair.claimed and mean.n > 1:
             verdict = f"**{verdict}** (claim {'holds' if verdict == 'better' else 'does not hold'})"
         yield f"| {pair.task} | {pair.point} | ({pair.a}) - ({pair.b}) | {mean.signed} | {mean.n} | {verdict} |"
 
 
 def direction(mean: Mean) -> str:
-    """``better`` (the error is smaller), ``worse``, or ``no difference shown``."""
-    if mean.interval is None or mean.interval[0] <= 0.0 <= mean.interval[1]:
+    """``better`` (the error is smaller), ``worse``, or ``no difference shown``; ``one seed`` has no interval."""
+    if mean.interval is None:
+        return "one seed"
+    if mean.interval[0] <= 0.0 <= mean.interval[1]:
         return "no difference shown"
     return "better" if mean.value < 0 else "worse"
 
