@@ -155,7 +155,7 @@ def fit_noise(
     en = float(abs(en_fit.x[0]) * scale)
     white_z = _signed_fit(_slope_features(train), train["white"].to_numpy())
     flicker_z = _signed_fit(_slope_features(train), train["z_flicker"].to_numpy())
-    wide = _signed_fit(_wide_features(train), train["wide_z"].to_numpy())
+    wide = _signed_fit(_wide_features(train), train["wide_z"].to_numpy(), _supported(train))
 
     def error(part: pd.DataFrame) -> float:
         loop = density(np.array([en]), part["load"])
@@ -205,14 +205,29 @@ def _relative_fit(features: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.asarray(nnls(features[given] / values[given, None], np.ones(int(given.sum())))[0])
 
 
-def _signed_fit(features: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Coefficients of either sign of least relative error over the rows with a value; zeros when there is none."""
-    given = values > 0
+def _signed_fit(features: np.ndarray, values: np.ndarray, use: np.ndarray | None = None) -> np.ndarray:
+    """Coefficients of either sign of least relative error over the rows with a value; zeros when there is none.
+
+    Features not in ``use`` get the coefficient 0.
+    """
+    given, found = values > 0, np.zeros(features.shape[1])
+    use = np.ones(len(found), dtype=bool) if use is None else use
     if not given.any():
-        return np.zeros(features.shape[1])
-    scale = np.abs(features).max(axis=0)
-    relative = features[given] / scale / values[given, None]
-    return np.asarray(np.linalg.lstsq(relative, np.ones(int(given.sum())), rcond=1e-9)[0] / scale)
+        return found
+    kept = features[:, use]
+    scale = np.abs(kept).max(axis=0)
+    relative = kept[given] / scale / values[given, None]
+    found[use] = np.linalg.lstsq(relative, np.ones(int(given.sum())), rcond=1e-9)[0] / scale
+    return found
+
+
+def _supported(frame: pd.DataFrame) -> np.ndarray:
+    """Which wide features the rows can tell apart: two loads give no curve over the load, two biases none over D.
+
+    Signed coefficients that nothing determines would be made up between the rows, and wrong beyond them.
+    """
+    loads, per_load = frame["load"].nunique(), frame.groupby("load").size().max()
+    return np.array([True, per_load > 2, True, loads > 1, loads > 2])
 
 
 WIDE = ("wide_floor", "wide_slope", "wide_slope2", "wide_slope2_load", "wide_slope2_load2")
