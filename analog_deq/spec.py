@@ -19,6 +19,11 @@ Loads = Annotated[tuple[Positive, ...], Field(min_length=3)]
 """Load axes: at least three values, since every second one is held out and the ends are trained on."""
 
 
+GRADIENT_PATHS = r"^(same|dense|gmres|(neumann|unroll)\([1-9][0-9]*\)|nudge\([0-9.e-]+\))$"
+GradientPath = Annotated[str, Field(pattern=GRADIENT_PATHS)]
+"""How training differentiates an equilibrium, as ``equilibrium(..., adjoint=)`` names it."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -149,6 +154,9 @@ class Training(_Frozen):
     ``read_time_s`` trains on the state that is read so long after the inputs step, from rest, instead of the
     equilibrium; with ``read_window_s`` a reading is a mean over this time. What scores and verify say is about the
     equilibrium. ``settle_budget_s`` penalises samples that take longer to settle to ``verify.settle_tolerance_fs``.
+
+    ``gradient`` names the path through the equilibrium (docs/gradients.md): all but the default are there to compare,
+    or where it fails. ``nudge(beta)`` is refused unless the mapped matrix is symmetric.
     """
 
     init: Literal["random", "analytic"] = "random"
@@ -162,6 +170,7 @@ class Training(_Frozen):
     learning_rate: Positive = 3e-3
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.278
+    gradient: GradientPath = "same"
     mismatch_draws: bool = True
     read_noise: bool = True
     read_time_s: Positive | None = None

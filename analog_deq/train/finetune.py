@@ -203,13 +203,13 @@ class _Run:
         if weight_class == "A":
             return equilibrium(
                 system, x, forward=self.forward, linearize=self.settings.linearize, tol=TOLERANCE,
-                max_iterations=PICARD_STEPS, on_fail="mask",
+                max_iterations=PICARD_STEPS, adjoint=self.design.training.gradient, on_fail="mask",
             )  # fmt: skip
         with torch.no_grad():
             solved = settle(system.w.detach(), system.u.detach(), system.act, weight_class, tol=TOLERANCE)
         return equilibrium(
             system, x, z0=solved, solver="newton", forward=self.forward, linearize=self.settings.linearize,
-            tol=TOLERANCE, max_iterations=NEWTON_STEPS, on_fail="mask",
+            tol=TOLERANCE, max_iterations=NEWTON_STEPS, adjoint=self.design.training.gradient, on_fail="mask",
         )  # fmt: skip
 
     def _limit(self, spread: Spread) -> float:

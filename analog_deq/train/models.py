@@ -54,7 +54,7 @@ class IdealModel(nn.Module):
 
     def __init__(self, design: DesignSpec, weight_noise: float = 0.0, read_noise: float = 0.0) -> None:
         super().__init__()
-        self.weight_class = design.certificate.weight_class
+        self.weight_class, self.gradient = design.certificate.weight_class, design.training.gradient
         self.max_slope = 1.0
         self.act: Activation = Tanh()
         self.seed, self.weight_noise, self.read_noise = design.seed, weight_noise, read_noise
@@ -70,7 +70,7 @@ class IdealModel(nn.Module):
         u = x @ w_input.T + network.bias
         if self.read_noise:
             u = u + self.read_noise * torch.randn(u.shape, generator=rng, dtype=u.dtype)
-        z = settle(w, u, self.act, self.weight_class, tol=TOLERANCE)
+        z = settle(w, u, self.act, self.weight_class, tol=TOLERANCE, gradient=self.gradient)
         return States(z, torch.zeros((), dtype=z.dtype))
 
     def _noise(self, w: Tensor, rng: torch.Generator) -> Tensor:
@@ -113,7 +113,7 @@ class ProxyModel(nn.Module):
         u = (x_read @ effective.w_input.T + effective.bias) * scale + bias
         tau = closed_loop_tau(effective.load, *tau_coefficients(self.proxy.tau)).detach() * slow
         if training.read_time_s is None:
-            z = settle(w, u, act, design.certificate.weight_class, tol=TOLERANCE)
+            z = settle(w, u, act, design.certificate.weight_class, tol=TOLERANCE, gradient=training.gradient)
             h = z @ w.T + u
         else:
             z, h = read_from_rest(

@@ -13,20 +13,22 @@ PICARD_STEPS, NEWTON_STEPS = 20_000, 100
 STEP_SCALE = 1.2
 
 
-def settle(w: Tensor, u: Tensor, act: Activation, weight_class: str, *, tol: float) -> Tensor:
-    """States z = act(W z + u) (samples, N), with the implicit gradient. EquilibriumError when none is found.
+def settle(w: Tensor, u: Tensor, act: Activation, weight_class: str, *, tol: float, gradient: str = "same") -> Tensor:
+    """States z = act(W z + u) (samples, N), with their ``gradient`` (the ``adjoint`` of :func:`.equilibrium`).
+
+    EquilibriumError when none is found, or when that gradient is not right for the matrix.
 
     Class A contracts under Picard's iteration. The others need hundreds of damped steps (W = I - 16 Q: 250), Newton's
     method 16 factorisations; where it fails, damped Picard is tried before giving up.
     """
     system = System(w, u, act)
     if weight_class == "A":
-        return equilibrium(system, tol=tol, max_iterations=PICARD_STEPS)[0]
+        return equilibrium(system, tol=tol, max_iterations=PICARD_STEPS, adjoint=gradient)[0]
     try:
-        return equilibrium(system, tol=tol, max_iterations=NEWTON_STEPS, solver="newton")[0]
+        return equilibrium(system, tol=tol, max_iterations=NEWTON_STEPS, solver="newton", adjoint=gradient)[0]
     except EquilibriumError:
         fraction = step_fraction(w, act.max_slope)
-        return equilibrium(system, tol=tol, max_iterations=PICARD_STEPS, damping=fraction)[0]
+        return equilibrium(system, tol=tol, max_iterations=PICARD_STEPS, damping=fraction, adjoint=gradient)[0]
 
 
 def step_fraction(w: Tensor, max_slope: Tensor | float) -> float:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from analog_deq.equilibrium.network_noise import network_covariance
-from analog_deq.errors import OutOfDomainError, SpecError
+from analog_deq.errors import EquilibriumError, OutOfDomainError, SpecError
 from analog_deq.proxy.activation import TableActivation
 from analog_deq.proxy.mapping import ConductanceMapping, quantise
 from analog_deq.records import Progress
@@ -114,6 +114,21 @@ def test_a_run_repeats_bit_for_bit(name):
     (a, loss_a), (b, loss_b) = (trained(MODELS[name](digits())) for _ in range(2))
     assert loss_a == loss_b
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_a_design_names_its_gradient():
+    losses = {}
+    for path in ("same", "dense", "neumann(1)"):
+        d = digits(gradient=path, steps=20)
+        losses[path] = train_network(d, load_task(d), ProxyModel(d, proxy()), label="test", progress=Progress())[1].loss
+    assert losses["dense"] == pytest.approx(losses["same"], rel=1e-4)
+    assert losses["neumann(1)"][0] == losses["same"][0]
+    assert losses["neumann(1)"][-1] != pytest.approx(losses["same"][-1], rel=1e-4)
+    with pytest.raises(ValueError, match="pattern"):
+        digits(gradient="phantom")
+    d = digits(gradient="nudge(0.01)", steps=2)
+    with pytest.raises(EquilibriumError, match="symmetric W only"):
+        train_network(d, load_task(d), ProxyModel(d, proxy()), label="test", progress=Progress())
 
 
 def test_a_run_does_not_depend_on_the_global_generator():
