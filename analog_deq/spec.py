@@ -20,6 +20,9 @@ Loads = Annotated[tuple[Positive, ...], Field(min_length=3)]
 
 
 GRADIENT_PATHS = r"^(same|dense|gmres|(neumann|unroll)\([1-9][0-9]*\)|nudge\([0-9.e-]+\))$"
+OPAMP_INTEGRATOR = "opamp_integrator"
+"""The mapping whose cells, plan and trim a design spells out itself."""
+
 GradientPath = Annotated[str, Field(pattern=GRADIENT_PATHS)]
 """How training differentiates an equilibrium, as ``equilibrium(..., adjoint=)`` names it."""
 
@@ -182,9 +185,11 @@ class VerifySpec(_Frozen):
     """How much of the trained network is simulated.
 
     A die of a classifier passes when it loses at most ``die_max_drop`` of software's accuracy, one of a regression when
-    its relative error is at most ``die_max_rel_err``.
+    its relative error is at most ``die_max_rel_err``. ``images`` limits the nominal equilibria to the first test
+    images, for a mapping whose images are dear; without it all are simulated.
     """
 
+    images: Annotated[int, Field(ge=2)] | None = None
     transients: Count = 12
     transient_window_s: Positive = 12e-6
     noise_nodes: Count = 4
@@ -200,20 +205,25 @@ class VerifySpec(_Frozen):
 
 
 class DesignSpec(_Frozen):
-    """A network and the hardware it runs on. Read with :func:`read_design`."""
+    """A network and the hardware it runs on. Read with :func:`read_design`.
+
+    ``mapping`` names the circuit family; ``family`` holds what only that one knows, checked when it is loaded. The
+    op-amp integrator has ``neuron``, ``cells`` and ``trim`` instead.
+    """
 
     schema_: Literal[1] = Field(alias="schema")
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     task: Literal["digits", "qp16", "net16"] = "digits"
     task_options: TaskOptions = TaskOptions()
-    mapping: Literal["opamp_integrator"] = "opamp_integrator"
+    mapping: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "opamp_integrator"
     plan: str = "neuron"
     limits: str = "default"
     seed: Annotated[int, Field(ge=0)] = 0
     sizes: Sizes
     operating: Operating = Operating()
     cells: Cells = Cells()
-    neuron: Neuron
+    neuron: Neuron = None  # type: ignore[assignment]  # a family may do without; _solvable asks for it elsewhere
+    family: dict[str, Any] = Field(default_factory=dict)
     crossbar: Crossbar
     converters: Converters = Converters()
     trim: Trim = Trim()
@@ -224,6 +234,12 @@ class DesignSpec(_Frozen):
 
     @model_validator(mode="after")
     def _solvable(self) -> DesignSpec:
+        if self.mapping == OPAMP_INTEGRATOR and self.neuron is None:
+            raise ValueError(f'neuron: missing; the mapping "{OPAMP_INTEGRATOR}" needs it')
+        if self.mapping == OPAMP_INTEGRATOR and self.family:
+            raise ValueError(f'family: the mapping "{OPAMP_INTEGRATOR}" has no such table; see [neuron] and [cells]')
+        if self.mapping == OPAMP_INTEGRATOR and self.verify.images is not None:
+            raise ValueError(f'verify.images: the mapping "{OPAMP_INTEGRATOR}" simulates all of them; leave it out')
         if self.training.init == "analytic" and self.task != "qp16":
             raise ValueError('training.init = "analytic": only the task "qp16" has a circuit by construction')
         sizes = self.sizes

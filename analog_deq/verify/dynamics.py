@@ -61,8 +61,8 @@ def run_transients(
     rest = model.proxy.integrator.values["s0_v"]
     blocks = [images[k : k + IMAGES_PER_DECK] for k in range(0, len(images), IMAGES_PER_DECK)]
     outcomes = bed.run([network.transients(inputs[block], rest, flat=flat) for block in blocks], progress)
-    time, readings, t_proxy = _proxy_trajectories(model, x[torch.as_tensor(images)])
     tolerance = design.verify.settle_tolerance_fs
+    time, readings, t_proxy = proxy_trajectories(model, x[torch.as_tensor(images)], tolerance)
     results = []
     for block, outcome in zip(blocks, outcomes, strict=True):
         for k, image in enumerate(block):
@@ -86,8 +86,8 @@ def run_transients(
     return results
 
 
-def _proxy_trajectories(model: DeployedNetwork, x: Tensor) -> tuple[Array, Array, Array]:
-    """Time, readings (points, images, N) and settling times of the proxy's ordinary differential equation."""
+def proxy_trajectories(model: DeployedNetwork, x: Tensor, tolerance: float) -> tuple[Array, Array, Array]:
+    """Time, readings (points, images, N) and settling times of the proxy's ordinary differential equation from rest."""
     verify = model.design.verify
     delay, step_s = model.proxy.tau.values["delay_s"], float(model.tau_s.min()) / PROXY_STEPS
     with torch.no_grad():
@@ -95,9 +95,7 @@ def _proxy_trajectories(model: DeployedNetwork, x: Tensor) -> tuple[Array, Array
         t, h = integrate(model.w_state, u, model.act, model.tau_s, t_end_s=verify.transient_window_s, dt_s=step_s)
         solved = model.solve(x)
         readings = model.map.readout(model.act.value(h).numpy(), model.inputs(x).numpy())
-        settled = proxy_settling_time(
-            t, torch.as_tensor(readings), solved.reading, verify.settle_tolerance_fs, on_fail="mask"
-        )
+        settled = proxy_settling_time(t, torch.as_tensor(readings), solved.reading, tolerance, on_fail="mask")
     return t.numpy() + delay, readings, settled.numpy() + delay
 
 

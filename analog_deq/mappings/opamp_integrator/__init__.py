@@ -1,0 +1,29 @@
+"""Op-amp leaky integrator behind a resistive crossbar: the mapping whose stages the package's own modules are.
+
+An adapter: it adds nothing to ``calibration``, ``fit``, ``train`` and ``verify`` but the protocol of a family, so that
+the comparison of mappings treats all alike. ``analog-deq run`` of such a design goes the longer way, with trims, an
+extracted die and every figure of the report.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from analog_deq.mappings.opamp_integrator.family import OpampIntegrator
+from analog_deq.spec import OPAMP_INTEGRATOR, DesignSpec
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    name: str = OPAMP_INTEGRATOR
+    title: str = "op-amp leaky integrator, resistive crossbar"
+    cannot: str = (
+        "An op-amp's offset times its noise gain dominates a die, so it needs a trim; every neuron draws an op-amp's "
+        "current all the time."
+    )
+
+    def load(self, design: DesignSpec) -> OpampIntegrator:
+        return OpampIntegrator.of(design)
+
+
+MAPPING = _Kind()
