@@ -7,7 +7,18 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from analog_deq.errors import SpecError
 
@@ -222,7 +233,7 @@ class DesignSpec(_Frozen):
     sizes: Sizes
     operating: Operating = Operating()
     cells: Cells = Cells()
-    neuron: Neuron = None  # type: ignore[assignment]  # a family may do without; _solvable asks for it elsewhere
+    neuron: Neuron = Field(default=None, validate_default=True)  # a family may do without
     family: dict[str, Any] = Field(default_factory=dict)
     crossbar: Crossbar
     converters: Converters = Converters()
@@ -232,10 +243,17 @@ class DesignSpec(_Frozen):
     training: Training = Training()
     verify: VerifySpec = VerifySpec()
 
+    @field_validator("neuron", mode="wrap")
+    @classmethod
+    def _needed(cls, value: Any, inner: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        if value is not None:
+            return inner(value)
+        if info.data.get("mapping") == OPAMP_INTEGRATOR:
+            raise PydanticCustomError("missing", "missing")
+        return None
+
     @model_validator(mode="after")
     def _solvable(self) -> DesignSpec:
-        if self.mapping == OPAMP_INTEGRATOR and self.neuron is None:
-            raise ValueError(f'neuron: missing; the mapping "{OPAMP_INTEGRATOR}" needs it')
         if self.mapping == OPAMP_INTEGRATOR and self.family:
             raise ValueError(f'family: the mapping "{OPAMP_INTEGRATOR}" has no such table; see [neuron] and [cells]')
         if self.mapping == OPAMP_INTEGRATOR and self.verify.images is not None:
@@ -378,6 +396,8 @@ def validate(model: type[Model], content: dict[str, Any], path: Path) -> Model:
                 lines.append(f"{path}: {key}: unknown key; known here: {known}")
             elif item["type"] == "missing":
                 lines.append(f"{path}: {key}: missing; add it")
+            elif not item["loc"]:  # of keys together, which the message names; the input would be the whole file
+                lines.append(f"{path}: {item['msg'].removeprefix('Value error, ')}")
             else:
                 lines.append(f"{path}: {key} = {item['input']!r}: {item['msg']}")
         raise SpecError("\n".join(lines)) from error

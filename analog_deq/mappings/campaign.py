@@ -210,15 +210,7 @@ def _dies(
     rms = PERCENT * float(np.sqrt(np.mean(flat**2))) if flat.size else None
     return (
         [
-            Measurement(
-                "net.yield_mismatch",
-                PERCENT * passing / n,
-                "%",
-                n,
-                (PERCENT * low, PERCENT * high),
-                where,
-                f"{rule} images",
-            ),
+            Measurement("net.yield_mismatch", share, "%", n, interval, where, rule),
             Measurement(
                 "net.acc_die_min", float(accuracy.min()), "%", n, None, where, f"mean {accuracy.mean():.2f} %", lost
             ),
