@@ -20,10 +20,18 @@ from analog_deq.provenance import file_sha256
 from analog_deq.records import Progress
 from analog_deq.resources import shipped
 from analog_deq.runs import StageFolder, hash_inputs
-from analog_deq.spec import CalibrationPlan, Cells, DesignSpec, read_design, read_plan, read_toml
+from analog_deq.spec import (
+    OPAMP_INTEGRATOR,
+    CalibrationPlan,
+    Cells,
+    DesignSpec,
+    read_design,
+    read_plan,
+    read_toml,
+)
 from analog_deq.train.checkpoint import Checkpoint, read_checkpoint
 from analog_deq.train.tasks import load_task
-from analog_deq.train.tasks.task import Task
+from analog_deq.train.tasks.task import Score, Task
 
 CIRCUMSTANCES = ("timeout: ", "limit: ", "simulation: ")
 """How the status begins of a simulation that its time, its memory, or a killed process ended."""
@@ -83,10 +91,15 @@ def load_inputs(source: Path, overrides: Mapping[str, str]) -> Inputs:
         plan = read_plan(source)
         if plan.design is None:
             raise SpecError(f"{source}: design: missing; name the design this plan measures")
-        design_path = _find(plan.design, source.parent, "data/designs", "design", source)
+        design_path = find_named(plan.design, source.parent, "data/designs", "design", source)
     else:
         raise SpecError(f"{source}: neither a design (no [sizes]) nor a plan (no [transfer]); see data/designs")
     design = read_design(design_path)
+    if design.mapping != OPAMP_INTEGRATOR:
+        raise SpecError(
+            f'{design_path}: mapping = {design.mapping!r}: this needs a design of the mapping "{OPAMP_INTEGRATOR}"; '
+            "other mappings have calibrate, fit, train, verify and run"
+        )
     # a path in a design is relative to the design; one on the command line to where the user is
     written = {
         slot: str(design_path.parent / name) if name.endswith(".toml") else name
@@ -94,7 +107,7 @@ def load_inputs(source: Path, overrides: Mapping[str, str]) -> Inputs:
     }
     design = design.model_copy(update={"cells": choose_cells(Cells(**written), overrides)})
     if plan is None:
-        plan = read_plan(_find(design.plan, design_path.parent, "calibration/plans", "plan", design_path))
+        plan = read_plan(find_named(design.plan, design_path.parent, "calibration/plans", "plan", design_path))
     place = f"{design_path} or --cell: cells" if overrides else f"{design_path}: cells"
     cells = load_cells(design.cells, source=place)
     _require_conditions(design, cells, design_path)
@@ -138,7 +151,8 @@ def _require_conductances(design: DesignSpec, plan: CalibrationPlan, cells: Neur
             )
 
 
-def _find(name: str, folder: Path, kind: str, key: str, source: Path) -> Path:
+def find_named(name: str, folder: Path, kind: str, key: str, source: Path) -> Path:
+    """The file ``name`` in ``folder``, or the shipped ``kind`` of that name; SpecError, naming the key, for neither."""
     if name.endswith(".toml"):
         return folder / name
     path = shipped(kind) / f"{name}.toml"
@@ -152,7 +166,7 @@ def _find(name: str, folder: Path, kind: str, key: str, source: Path) -> Path:
 
 def find_limits(inputs: Inputs) -> Path:
     """The limits file that a design names, shipped or beside it."""
-    return _find(inputs.design.limits, inputs.path.parent, "data/limits", "limits", inputs.path)
+    return find_named(inputs.design.limits, inputs.path.parent, "data/limits", "limits", inputs.path)
 
 
 def certificate_sentence(design: DesignSpec, certificate: Certificate) -> str:
@@ -161,6 +175,14 @@ def certificate_sentence(design: DesignSpec, certificate: Certificate) -> str:
     if design.certificate.weight_class == "free" and certificate.unique:
         return f"{words} (found afterwards: free weights ask for nothing)"
     return words
+
+
+def method_line(task: Task, name: str, score: Score) -> tuple[str, str]:
+    """Label and text of a method's score in a summary."""
+    if task.regression:
+        span = f"{100 * score.low:.2f} to {100 * score.high:.2f} %"
+        return f"relative error, {name}", f"{100 * score.value:.2f} % ({span}, n = {score.n})"
+    return f"test accuracy, {name}", f"{100 * score.value:.1f} % ({score.correct} of {score.n})"
 
 
 def matching_proxy(path: Path, inputs: Inputs) -> ProxyParameters:

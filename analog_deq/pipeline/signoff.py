@@ -8,7 +8,10 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
+from analog_deq.errors import SpecError
 from analog_deq.fit.parameters import ProxyParameters
+from analog_deq.pipeline import families
+from analog_deq.pipeline.family_files import family_inputs
 from analog_deq.pipeline.inputs import (
     Inputs,
     StageResult,
@@ -58,6 +61,11 @@ def verify(
     progress: Progress,
 ) -> StageResult:
     """Report and verdict of a checkpoint. Limits default to the shipped ones; the exit code is the verdict's."""
+    if (family := family_inputs(design)) is not None:
+        if cells:
+            raise SpecError(f"--cell: the mapping {family.design.mapping!r} names its cells in the design's [family]")
+        bed = Bed(find_simulator(), runs, jobs, timeout_s, limits_of(memory_bytes), executor)
+        return families.verify(family, checkpoint, proxy, limits, bed, out, flat, dies, progress)
     inputs = load_inputs(design, cells or {})
     return verify_inputs(
         inputs, checkpoint, proxy, limits, runs, out, jobs, flat, dies, timeout_s, limits_of(memory_bytes), executor,

@@ -11,9 +11,11 @@ import torch
 
 from analog_deq.calibration.campaign import run_campaign
 from analog_deq.calibration.measurement import Bench
-from analog_deq.errors import SchemaError
+from analog_deq.errors import SchemaError, SpecError
 from analog_deq.fit.fit import fit_proxy
 from analog_deq.fit.parameters import read_proxy, write_proxy
+from analog_deq.pipeline import families
+from analog_deq.pipeline.family_files import FamilyInputs, family_inputs
 from analog_deq.pipeline.inputs import (
     Inputs,
     StageResult,
@@ -23,6 +25,7 @@ from analog_deq.pipeline.inputs import (
     find_limits,
     load_inputs,
     matching_proxy,
+    method_line,
     require_hardware,
     train_sha256,
 )
@@ -36,8 +39,8 @@ from analog_deq.spice.simulator import find_simulator
 from analog_deq.tables import COLUMNS, PROXY_TABLES, SCHEMA, CalibrationTable, read_table, write_table
 from analog_deq.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from analog_deq.train.stage import OURS, train_stage
-from analog_deq.train.tasks import Score, Task
 from analog_deq.verify.limits import read_limits
+from analog_deq.verify.sweeps import Bed
 
 TIMEOUT_S = 300.0
 NO_CELLS: Mapping[str, str] = {}
@@ -56,6 +59,9 @@ def calibrate(
     progress: Progress,
 ) -> StageResult:
     """Tables of a design (or of a plan's design), measured in ngspice. SimulatorNotFoundError without one."""
+    if family := _family(source, cells):
+        bed = Bed(find_simulator(), runs, jobs, timeout_s, limits_of(memory_bytes), executor)
+        return families.calibrate(family, bed, out, progress)
     inputs = load_inputs(source, cells)
     return _calibrate(inputs, runs, out, jobs, timeout_s, limits_of(memory_bytes), executor, progress)
 
@@ -105,6 +111,10 @@ def _calibrate(
 
 def fit(tables: Path | None, *, design: Path, runs: Path, out: Path | None = None, progress: Progress) -> StageResult:
     """``proxy.json`` of a folder of tables, or of the reference tables shipped for the design."""
+    if family := _family(design, NO_CELLS):
+        if tables is None:
+            raise SchemaError(f"{design}: no reference tables are shipped for a mapping; run `analog-deq calibrate`")
+        return families.fit(family, tables, runs, out, progress)
     inputs = load_inputs(design, NO_CELLS)
     if tables is None:
         tables = shipped("calibration/reference") / inputs.design.name
@@ -149,6 +159,8 @@ def train(
     design: Path, *, proxy: Path, runs: Path, out: Path | None = None, baselines: bool = True, progress: Progress
 ) -> StageResult:
     """``net.safetensors`` of a design trained through its proxy. Needs no simulator."""
+    if family := _family(design, NO_CELLS):
+        return families.train(family, proxy, runs, out, baselines, progress)
     return _train(load_inputs(design, NO_CELLS), proxy, runs, out, baselines, progress)
 
 
@@ -183,14 +195,6 @@ def _train(
     return StageResult("train", {"checkpoint": copy_out(path, out)}, summary, reused, seconds)
 
 
-def method_line(task: Task, name: str, score: Score) -> tuple[str, str]:
-    """Label and text of a method's score in a summary."""
-    if task.regression:
-        span = f"{100 * score.low:.2f} to {100 * score.high:.2f} %"
-        return f"relative error, {name}", f"{100 * score.value:.2f} % ({span}, n = {score.n})"
-    return f"test accuracy, {name}", f"{100 * score.value:.1f} % ({score.correct} of {score.n})"
-
-
 def run(
     design: Path,
     *,
@@ -205,6 +209,9 @@ def run(
     progress: Progress,
 ) -> list[StageResult]:
     """All four stages; each is reused when a finished one of the same inputs is in ``runs``."""
+    if family := _family(design, cells):
+        bed = Bed(find_simulator(), runs, jobs, TIMEOUT_S, limits_of(memory_bytes), executor)
+        return families.run(family, limits, bed, flat, dies, progress)
     inputs = load_inputs(design, cells)
     # what the later stages would refuse is refused now, before minutes of simulation and before anything is written
     inputs.task()
@@ -222,3 +229,14 @@ def run(
         )
     )  # fmt: skip
     return results
+
+
+def _family(source: Path, cells: Mapping[str, str]) -> FamilyInputs | None:
+    """The family of a design whose mapping is one of its own; it takes no --cell (SpecError)."""
+    found = family_inputs(source)
+    if found is not None and cells:
+        raise SpecError(
+            f"--cell {', '.join(f'{k}={v}' for k, v in cells.items())}: the mapping {found.design.mapping!r} names its "
+            "cells in the design's [family]; change them there"
+        )
+    return found
