@@ -99,10 +99,11 @@ def verify_inputs(
     limits_path = limits_path or find_limits(inputs)
     limits = read_limits(limits_path)
     simulator = find_simulator()
-    if not (flat or proxy.synapse.linear):
-        flat = True
+    bends = not proxy.synapse.linear
+    if bends and not flat:
         progress.note(
-            f"the synapse bends by {100 * proxy.synapse.bend:.2g} %: every image runs on the flat deck (slow)"
+            f"the synapse bends by {100 * proxy.synapse.bend:.2g} %: equilibria on the reduced deck, cells as "
+            "their own currents, pass by pass; transients and noise on the flat deck (slow)"
         )
     key = {
         "design": inputs.design.model_dump(mode="json", exclude={"cells"}), "hardware": inputs.hardware_sha256(),
@@ -117,11 +118,13 @@ def verify_inputs(
         result = verify_network(
             inputs.design, proxy, inputs.plan, checkpoint, inputs.cells, task, bed, progress, flat=flat
         )
-        result = attach_decks(result, inputs.design, proxy, checkpoint, inputs.cells, task, simulator.klu, flat, work)
+        result = attach_decks(
+            result, inputs.design, proxy, checkpoint, inputs.cells, task, simulator.klu, flat or bends, work
+        )
         provenance = {
             "schema_name": "analog_deq.verify_report", "schema_version": 1, "package_version": package_version(),
             "ngspice_version": simulator.version, "solver": simulator.solver, "seed": inputs.design.seed,
-            "array": "flat" if flat else "reduced exactly to its ports", "inputs": {
+            "array": _array_form(flat, bends), "inputs": {
                 "hardware": inputs.hardware_sha256(), "checkpoint": key["checkpoint"], "proxy": key["proxy"],
                 "limits": key["limits"], **{f"cell.{r}": h for r, h in inputs.cell_hashes().items()},
             },
@@ -144,6 +147,12 @@ def verify_inputs(
     outputs = {"report": place / "report.html", "json": place / "report.json", "junit": place / "junit.xml"}
     summary = {"verdict": report.verdict, **dict(report.summary)}
     return StageResult("verify", outputs, summary, reused, seconds, report.exit_code(), tuple(content["checks"]))
+
+
+def _array_form(flat: bool, bends: bool) -> str:
+    if flat:
+        return "flat"
+    return "reduced exactly to its ports" + (", bent cells as currents; transients and noise flat" if bends else "")
 
 
 def _summary(inputs: Inputs, proxy: ProxyParameters, checkpoint: Checkpoint, result: VerifyResult) -> dict[str, object]:

@@ -19,7 +19,8 @@ from analog_deq.train.checkpoint import Checkpoint
 from analog_deq.train.deployed import DeployedNetwork, ProxyStates, Readout
 from analog_deq.train.tasks.task import Score, Task
 from analog_deq.verify import compare, regression
-from analog_deq.verify.dies import DieResult, draw_die, extracted_model, run_dies
+from analog_deq.verify.bent import Settler
+from analog_deq.verify.dies import DieResult, draw_die, extracted_model, own_states, run_dies
 from analog_deq.verify.dynamics import NoiseResult, Settling, run_noise, run_transients
 from analog_deq.verify.lower import LoweredNetwork
 from analog_deq.verify.samples import sample_table, spice_score
@@ -65,10 +66,10 @@ def verify_network(
 ) -> VerifyResult:
     """Equilibria of all test images, transients, noise, anchor and dies of a checkpoint, in ngspice.
 
-    An array whose synapses are not linear has no reduced form: give ``flat`` then (ValueError without).
+    Where the synapses bend, equilibria come from the reduced deck with the cells' own currents
+    (:mod:`analog_deq.verify.bent`); transients, noise and the anchor from the flat one.
     """
-    if not (flat or proxy.synapse.linear):
-        raise ValueError(f"the synapse bends by {proxy.synapse.bend:.3g}: only the flat deck is this network")
+    bends = not proxy.synapse.linear
     model = DeployedNetwork.nominal(design, proxy, checkpoint.g_pos, checkpoint.g_neg)
     readout = Readout(
         as_tensor(checkpoint.readout_weight), as_tensor(checkpoint.readout_bias), design.converters.adc_bits
@@ -79,23 +80,24 @@ def verify_network(
     reading, inputs = solved.reading.numpy(), model.inputs(x).numpy()
     progress.note(f"equilibria of {len(x)} test images")
     everything = Sweep(network, inputs, solved.h.numpy())
-    equilibria = run_sweeps([everything], bed, progress, flat=flat)[0]
+    settler = Settler(model, flat, bends)
+    equilibria = settler.settle([everything], [x], bed, progress)[0]
     measurements = compare.fixed_points(equilibria, reading, design.seed)
     measurements.append(compare.residual(equilibria, model, x))
     measurements += _answers(task, equilibria, reading, readout, design.seed)
-    measurements += _numeric_and_anchor(everything, equilibria, bed, progress, proxy.synapse)
+    measurements += _numeric_and_anchor(everything, x, equilibria, settler, bed, progress, proxy.synapse)
     rng = generator(design.seed, Stream.VERIFY_CHOICE, 10**6)
     usable = np.flatnonzero(equilibria.ok)
     images = np.sort(rng.choice(usable, min(design.verify.transients, len(usable)), replace=False))
     noisy = images[: design.verify.noise_images] if len(images) else np.array([0])
     progress.note(f"transients of {len(images)} images from rest")
     transients = run_transients(
-        network, model, x, images, equilibria.states.z, equilibria.states.ports_v, bed, progress, flat=flat
+        network, model, x, images, equilibria.states.z, equilibria.states.ports_v, bed, progress, flat=flat or bends
     )
     measurements += compare.settling(transients, design.verify.settle_tolerance_fs)
     progress.note("noise of the whole network")
     # a reduced array has the thermal noise of its conductances; synapses with more are simulated one by one
-    full_noise = flat or not proxy.synapse.thermal
+    full_noise = flat or bends or not proxy.synapse.thermal
     noise = tuple(run_noise(network, model, x, int(i), bed, progress, flat=full_noise) for i in noisy)
     measurements.append(compare.noise(noise))
     progress.note(f"{design.verify.dies} mismatch dies, with and without trim")
@@ -138,11 +140,18 @@ def _dies(
 
 
 def _numeric_and_anchor(
-    everything: Sweep, loose: SweepResult, bed: Bed, progress: Progress, synapse: SynapseLaw
+    everything: Sweep,
+    x: Tensor,
+    loose: SweepResult,
+    settler: Settler,
+    bed: Bed,
+    progress: Progress,
+    synapse: SynapseLaw,
 ) -> list[Measurement]:
     """Tighter tolerance on a few images, and the other deck of the very network, flat or reduced, at that tolerance.
 
-    Where the synapse is not linear the reduced deck is not the network: the difference is shown, and not judged.
+    Where everything ran flat although the synapse bends, the reduced deck is not the network: the difference is shown,
+    and not judged.
     """
     design = everything.die.design
     usable = np.flatnonzero(loose.ok)
@@ -153,10 +162,13 @@ def _numeric_and_anchor(
     few = usable[np.linspace(0, len(usable) - 1, min(NUMERIC_IMAGES, len(usable))).round().astype(int)]
     part = replace(everything, x=everything.x[few], h=everything.h[few])
     progress.note("tolerance check and flat anchor")
-    tight = run_sweeps([part], bed, progress, flat=not synapse.linear, reltol=TIGHT)[0]
+    linear_only = settler.flat and not synapse.linear
+    chosen = x[as_tensor(few)]
+    near = Settler(settler.model, linear_only, settler.bends)
+    tight = near.settle([part], [chosen], bed, progress, reltol=TIGHT)[0]
     anchors = min(design.verify.anchor_images, len(few))
     first = replace(part, x=part.x[:anchors], h=part.h[:anchors])
-    anchor = run_sweeps([first], bed, progress, flat=synapse.linear, reltol=TIGHT)[0]
+    anchor = run_sweeps([first], bed, progress, flat=not linear_only, reltol=TIGHT)[0]
     result = []
     for name, images, a, b in (
         ("run.numeric", few, tight, loose.states.z[few]),
@@ -166,7 +178,7 @@ def _numeric_and_anchor(
         value = PERCENT * float(np.abs(a.states.z - b)[both].max()) if both.any() else None
         detail = f"images {', '.join(map(str, images[:4]))}{' ...' if len(images) > 4 else ''}"
         result.append(Measurement(name, value, "%FS", len(images), detail=detail, failed_samples=int(np.sum(~both))))
-    if not synapse.linear:
+    if linear_only:
         why = f"the synapse bends by {PERCENT * synapse.bend:.2g} % within {synapse.reach_v:g} V"
         why += ", so every image ran on the full netlist; shown is what the linear equivalent would have missed"
         result[1] = replace(result[1], unjudged="info", detail=f"{why}; {result[1].detail}")
@@ -186,13 +198,14 @@ def _extracted_die(
     progress.note(f"proxy of die {die.die} from its own measurements")
     name, detail = "net.die_fixed_point_err", f"die {die.die}, untrimmed"
     try:
-        own = extracted_model(draw_die(network, die.die), model, plan, bed, progress)
+        drawn = draw_die(network, die.die)
+        own = extracted_model(drawn, model, plan, bed, progress)
+        solved = own_states(drawn, own, x[die.images], bed, progress)
     except SimulationError as problem:
         detail = f"die {die.die} could not be measured: {problem.reason}"
         return Measurement(name, None, "%FS", len(die.images), detail=detail, failed_samples=len(die.images))
     ok = die.untrimmed.ok
-    predicted = own.solve(x[die.images], domain_share=None).reading.numpy()
-    error = PERCENT * (predicted - die.untrimmed.states.z)[ok]
+    error = PERCENT * (solved.reading.numpy() - die.untrimmed.states.z)[ok]
     value = float(np.sqrt(np.mean(error**2))) if ok.any() else None
     return Measurement(name, value, "%FS", len(ok), detail=detail, failed_samples=int(np.sum(~ok)))
 

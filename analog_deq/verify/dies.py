@@ -20,9 +20,10 @@ from analog_deq.netlists.testbench import synapse_bench
 from analog_deq.proxy.array import effective_map
 from analog_deq.records import Deck, Op, Plot, Progress
 from analog_deq.spec import CalibrationPlan
-from analog_deq.train.deployed import DeployedNetwork
+from analog_deq.train.deployed import DeployedNetwork, ProxyStates
+from analog_deq.verify.bent import BentDie, Settler, proxy_states
 from analog_deq.verify.lower import LoweredNetwork
-from analog_deq.verify.sweeps import Bed, Sweep, SweepResult, failed_sweep, run_sweeps
+from analog_deq.verify.sweeps import Bed, Sweep, SweepResult, failed_sweep
 
 Array = np.ndarray
 TRIM_RIDGE = 1e-3
@@ -123,6 +124,7 @@ def run_dies(
     ]
     networks = [draw_die(nominal, die) for die in dies]
     networks, lost = read_dies(networks, bed, progress) if needs_reading(nominal) and not flat else (networks, {})
+    settler = Settler(model, flat, not model.proxy.synapse.linear)
     trim_solved = model.solve(x_trim, domain_share=None)
     test_solved = model.solve(x_test, domain_share=None)
     trim_inputs, test_inputs = model.inputs(x_trim).numpy(), model.inputs(x_test).numpy()
@@ -130,16 +132,17 @@ def run_dies(
     def sweep(network: LoweredNetwork, images: Array) -> Sweep:
         return Sweep(network, test_inputs[images], test_solved.h.numpy()[images])
 
-    def settle(sweeps: list[Sweep]) -> list[SweepResult]:
+    def settle(sweeps: list[Sweep], inputs: list[Tensor]) -> list[SweepResult]:
         known = [k for k in range(len(sweeps)) if k not in lost]
-        ran = iter(run_sweeps([sweeps[k] for k in known], bed, progress, flat=flat))
+        ran = iter(settler.settle([sweeps[k] for k in known], [inputs[k] for k in known], bed, progress))
         return [failed_sweep(s, lost[k]) if k in lost else next(ran) for k, s in enumerate(sweeps)]
 
-    first = settle([sweep(n, i) for n, i in zip(networks, chosen, strict=True)])
+    own_inputs = [x_test[torch.as_tensor(images)] for images in chosen]
+    first = settle([sweep(n, i) for n, i in zip(networks, chosen, strict=True)], own_inputs)
     currents, clipped = np.zeros((len(dies), nominal.states)), np.zeros(len(dies), dtype=int)
     for _ in range(verify.trim_rounds):
         trims = [Sweep(n, trim_inputs, trim_solved.h.numpy()) for n in networks]
-        for k, result in enumerate(settle(trims)):
+        for k, result in enumerate(settle(trims, [x_trim] * len(trims))):
             if not result.ok.any():
                 continue  # a die that never settles keeps its currents, and its test images count as failed
             change, _ = trim_currents(model, x_trim[torch.as_tensor(result.ok)], result.states.z[result.ok].mean(0))
@@ -147,7 +150,7 @@ def run_dies(
             clipped[k] = int(np.sum(np.abs(currents[k] + change) > limit))
             currents[k] = np.clip(currents[k] + change, -limit, limit)
         networks = [replace(n, trim_a=currents[k]) for k, n in enumerate(networks)]
-    second = settle([sweep(n, i) for n, i in zip(networks, chosen, strict=True)])
+    second = settle([sweep(n, i) for n, i in zip(networks, chosen, strict=True)], own_inputs)
     return [DieResult(die, chosen[k], first[k], second[k], currents[k], int(clipped[k])) for k, die in enumerate(dies)]
 
 
@@ -224,3 +227,16 @@ def extracted_model(
     )  # fmt: skip
     act = model.act.varied(*(torch.as_tensor(column[k]) for k in ("sat", "in_scale", "in_offset", "out_offset")))
     return DeployedNetwork(design, proxy, effective, act, 1 + column["tau"])
+
+
+def own_states(network: LoweredNetwork, own: DeployedNetwork, x: Tensor, bed: Bed, progress: Progress) -> ProxyStates:
+    """What a die's extracted proxy ``own`` predicts for inputs ``x`` (images, M).
+
+    Cells that bend are measured at their terminals as the rest of the die was. Raises the SimulationError of that.
+    """
+    if own.proxy.synapse.linear:
+        return own.solve(x, domain_share=None)
+    known, lost = read_dies([network], bed, progress) if network.seen is None else ([network], {})
+    if lost:
+        raise SimulationError(lost[0])
+    return proxy_states(own, BentDie.measured(known[0], bed, progress), x)[0]

@@ -125,7 +125,8 @@ class LoweredNetwork:
     ) -> Deck:
         """Equilibria of images ``x`` (images, inputs): one ``.dc`` sweep over the image index.
 
-        ``nudge_a`` (images, N) is a further current into each summing node, in amperes.
+        ``nudge_a`` (images, N) is a further current into each summing node, in amperes; in a reduced deck (images, 3N)
+        go into all ports.
 
         ``guess_h`` (N,), the pre-activations expected at the first image, becomes a ``.nodeset``: with the ports held
         there ngspice first solves each cell by itself, then lets go. It is where Newton starts, not what it finds.
@@ -250,7 +251,7 @@ class LoweredNetwork:
         branches = mesh(form.summing) + [(self.states + k, -1, float(g)) for k, g in enumerate(form.own)]
         amps = self.port_amps(x)
         if nudge_a is not None:
-            amps[:, : self.states] += nudge_a  # the summing nodes are the first ports
+            amps[:, : nudge_a.shape[1]] += nudge_a  # the summing nodes are the first ports
         return reduced_network(self._parameters, branches, amps, form.coupling)
 
     def _require_seen(self) -> None:

@@ -45,7 +45,8 @@ class Bed:
 class Sweep:
     """DAC outputs ``x`` (images, inputs) to be settled on one die; ``h`` (images, N) guides the order.
 
-    ``nudge_a`` (images, N) is a further current into each summing node, in amperes.
+    ``nudge_a`` (images, N) is a further current into each summing node, in amperes; (images, 3N) into all ports of a
+    reduced deck.
     """
 
     die: LoweredNetwork
