@@ -1,0 +1,191 @@
+"""One block of a crossbar seen from its edges, and two neighbouring blocks joined into one.
+
+A block of a rows and b columns is entered by row wires on its left and left by column wires at its bottom. Given there
+are the voltages ``v_w`` of the row wires at the left edge and ``v_b``, minus those of the column wires at the bottom,
+and the currents ``c_w`` that leave the row wires at the right edge and ``c_b`` that enter the column wires at the top.
+What the cells add is linear in x = [v_w, v_b, c_w, c_b] and derives from one symmetric matrix M:
+
+    d(x' M x / 2)/dv = J, what the wires carry more at the given voltages than at the given currents (A),
+    d(x' M x / 2)/dc = -D, minus the drop of each wire across the block (V).
+
+A block without cells and wire has M = 0. For small wire resistances M is the ideal array plus a small term, so nothing
+cancels, and resistances of exactly 0, cells of 0 and of infinite conductance need no special case. Joining two blocks
+eliminates s voltages and s currents between them, a linear system whose matrix 1 + Y Z has no eigenvalue below 1.
+
+Joined two by two, blocks form a tree (nested dissection, George 1973): n^3 operations and n^2 log n memory for n rows
+and columns. Because the inner voltages and currents are a stationary point, the adjoint of a child is T Mbar T' with
+the child's x = T x of its parent: exact, and as cheap as the way up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Axis = Literal["rows", "columns"]
+"""The wires that a join shares: of the rows (blocks side by side) or of the columns (one above the other)."""
+SMALL = 16
+"""Blocks joined over fewer wires than this are multiplied whole, zeros included: fewer and larger calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Numbers of wires at a block's edges: left, bottom, right, top. The far ones are 0 once nothing reaches them."""
+
+    rows: int
+    columns: int
+    far_rows: int
+    far_columns: int
+
+    @property
+    def size(self) -> int:
+        return self.rows + self.columns + self.far_rows + self.far_columns
+
+    def slices(self, axis: Axis) -> tuple[slice, slice, slice, slice]:
+        """(v_s, v_o, c_s, c_o): voltages and currents of the shared wires of ``axis``, and of the others."""
+        ends, slices = 0, []
+        for width in (self.rows, self.columns, self.far_rows, self.far_columns):
+            slices.append(slice(ends, ends + width))
+            ends += width
+        v_w, v_b, c_w, c_b = slices
+        return (v_w, v_b, c_w, c_b) if axis == "rows" else (v_b, v_w, c_b, c_w)
+
+    def joined(self, axis: Axis, open_end: bool) -> Edges:
+        """Edges of two such blocks joined over the wires of ``axis``; with ``open_end`` those wires end here."""
+        if axis == "rows":
+            return Edges(self.rows, 2 * self.columns, 0 if open_end else self.rows, 2 * self.far_columns)
+        return Edges(2 * self.rows, self.columns, 2 * self.far_rows, 0 if open_end else self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """One step up the tree: pairs of blocks with edges ``below`` become blocks with edges ``above``."""
+
+    axis: Axis
+    below: Edges
+    above: Edges
+    pad: bool  # an odd number of blocks gets one without cells and wires
+
+    def places(self) -> tuple[list[tuple[slice, slice]], list[tuple[slice, slice]]]:
+        """(place above, place below) of the edges that stay, for the first block and for the second."""
+        v_s, v_o, c_s, c_o = self.below.slices(self.axis)
+        up_v_s, up_v_o, up_c_s, up_c_o = self.above.slices(self.axis)
+        first, second = [(up_v_s, v_s)], []
+        if up_c_s.stop > up_c_s.start:
+            second.append((up_c_s, c_s))
+        for up, own in ((up_v_o, v_o), (up_c_o, c_o)):
+            width = own.stop - own.start
+            if width:
+                first.append((slice(up.start, up.start + width), own))
+                second.append((slice(up.start + width, up.stop), own))
+        return first, second
+
+
+def tree(rows: int, columns: int, far_rows: bool, far_columns: bool) -> list[Join]:
+    """Joins from single cells to the whole array, blocks kept as square as they come."""
+    edges, joins = Edges(1, 1, 1, 1), []
+    if columns == 1 and not far_rows:
+        edges = Edges(1, 1, 0, edges.far_columns)
+    if rows == 1 and not far_columns:
+        edges = Edges(1, 1, edges.far_rows, 0)
+    while rows > 1 or columns > 1:
+        axis: Axis = "rows" if columns > 1 and (edges.columns <= edges.rows or rows == 1) else "columns"
+        count = columns if axis == "rows" else rows
+        last = count <= 2 and not (far_rows if axis == "rows" else far_columns)
+        above = edges.joined(axis, last)
+        joins.append(Join(axis, edges, above, bool(count % 2)))
+        edges = above
+        if axis == "rows":
+            columns = (columns + 1) // 2
+        else:
+            rows = (rows + 1) // 2
+    return joins
+
+
+def pairs(blocks: Tensor, step: Join) -> tuple[Tensor, Tensor]:
+    """(first, second) of each pair, from blocks (dies, block rows, block columns, ...)."""
+    dim = 2 if step.axis == "rows" else 1
+    if step.pad:
+        shape = list(blocks.shape)
+        shape[dim] = 1
+        blocks = torch.cat([blocks, blocks.new_zeros(shape)], dim)
+    split = blocks.unflatten(dim, (-1, 2))
+    return split.select(dim + 1, 0), split.select(dim + 1, 1)
+
+
+def merged(first: Tensor, second: Tensor, step: Join, count: int) -> Tensor:
+    """Undoes :func:`pairs`: children (dies, block rows, block columns, ...), the padding cut off at ``count``."""
+    dim = 2 if step.axis == "rows" else 1
+    return torch.stack([first, second], dim + 1).flatten(dim, dim + 1).narrow(dim, 0, count)
+
+
+def join(first: Tensor, second: Tensor, step: Join) -> tuple[Tensor, Tensor, Tensor]:
+    """(M above, inner voltages, inner currents), the last two per unit of each entry of x above.
+
+    The inner voltages are those of the second block at the seam, the inner currents those out of the first.
+    """
+    v_s, _, c_s, _ = step.below.slices(step.axis)
+    up_v_s, _, up_c_s, _ = step.above.slices(step.axis)
+    of_first, of_second = step.places()
+    shared, size = v_s.stop - v_s.start, step.above.size
+    eye = torch.eye(shared, dtype=first.dtype, device=first.device)
+    kept = up_c_s.stop > up_c_s.start
+    batch = first.shape[:-2]
+    p, q = first.new_zeros((*batch, shared, size)), first.new_zeros((*batch, shared, size))
+    for up, own in of_second:
+        p[..., up] = second[..., v_s, own]
+    for up, own in of_first:
+        q[..., up] = first[..., c_s, own]
+    q[..., up_v_s] += eye
+    if kept:
+        p[..., up_c_s] += eye
+    y, minus_z = second[..., v_s, v_s], first[..., c_s, c_s]
+    if shared == 1:
+        currents = (p + y * q) / (1 - y * minus_z)
+        volts = q + minus_z * currents
+    else:
+        currents = torch.linalg.solve(eye - y @ minus_z, p + y @ q)
+        volts = q + minus_z @ currents
+    above = first.new_zeros((*batch, size, size))
+    for child, places in ((first, of_first), (second, of_second)):
+        for up_a, own_a in places:
+            for up_b, own_b in places:
+                above[..., up_a, up_b] = child[..., own_a, own_b]
+    if kept:
+        above[..., up_v_s, up_c_s] -= eye
+        above[..., up_c_s, up_v_s] -= eye
+    if shared == 1:
+        above += p.mT * volts + q.mT * currents
+    elif shared < SMALL:
+        above += p.mT @ volts + q.mT @ currents
+    else:
+        for up, own in of_first:
+            above[..., up, :] += first[..., own, c_s] @ currents
+        above[..., up_v_s, :] += currents
+        for up, own in of_second:
+            above[..., up, :] += second[..., own, v_s] @ volts
+        if kept:
+            above[..., up_c_s, :] += volts
+    return above, volts, currents
+
+
+def lead_down(adjoint: Tensor, volts: Tensor, currents: Tensor, step: Join) -> tuple[Tensor, Tensor]:
+    """Adjoints T Mbar T' of both children from their parent's, all symmetric."""
+    v_s, _, c_s, _ = step.below.slices(step.axis)
+    results = []
+    for places, inner, own_inner in ((step.places()[0], currents, c_s), (step.places()[1], volts, v_s)):
+        child = adjoint.new_zeros((*adjoint.shape[:-2], step.below.size, step.below.size))
+        for up_a, own_a in places:
+            for up_b, own_b in places:
+                child[..., own_a, own_b] = adjoint[..., up_a, up_b]
+        across = inner @ adjoint
+        for up, own in places:
+            child[..., own_inner, own] = across[..., up]
+            child[..., own, own_inner] = across[..., up].mT
+        child[..., own_inner, own_inner] = across @ inner.mT
+        results.append(child)
+    # the second block's currents at the seam and the first one's voltages are entries of x above: in places already
+    return results[0], results[1]
