@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,6 +50,6 @@ def program_network(family: Family, proxy: Any, network: Network) -> Tensor:
 
 def family_score(family: Family, proxy: Any, task: Task, network: Network) -> Score:
     """Score of a network on the family's nominal proxy, with its own readout."""
-    deployed = family.deploy(proxy, np.array(program_network(family, proxy, network)))
+    deployed = family.deploy(proxy, program_network(family, proxy, network).numpy())
     reading = deployed.solve(task.x_test, domain_share=None).reading
     return task.score(network_readout(family.design, network).outputs(reading), task.y_test)
