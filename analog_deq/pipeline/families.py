@@ -35,6 +35,7 @@ from analog_deq.records import OK, Progress
 from analog_deq.runs import open_stage
 from analog_deq.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from analog_deq.train.tasks.task import Task
+from analog_deq.units import engineering
 from analog_deq.verify.limits import read_limits
 from analog_deq.verify.outputs import write_outputs
 from analog_deq.verify.replay import run_line, write_deck
@@ -241,6 +242,6 @@ def _summary(inputs: FamilyInputs, checkpoint: Checkpoint, result: FamilyResult)
         f"{inputs.design.mapping}, {inputs.design.crossbar.r_line_ohm:g} ohm per wire segment",
         "simulated": f"{len(result.equilibria.z)} test images, {len(result.settled)} transients from rest, "
         f"{verify.dies} mismatch dies x {verify.images_per_die} images",
-        "made of": f"{parts}; {result.elements.get('capacitance_f', 0.0):.3g} F",
+        "made of": f"{parts}; {engineering(result.elements.get('capacitance_f', 0.0), 'F')} of capacitors",
         "certificate": certificate_sentence(inputs.design, checkpoint.certificate),
     }

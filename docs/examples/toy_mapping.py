@@ -25,7 +25,7 @@ from analog_deq.fit.parameters import Goodness
 from analog_deq.mappings.mapping import Equilibria, FamilyProxy, Settled
 from analog_deq.netlists.deck import SPICE_OPTIONS, build_deck, number
 from analog_deq.proxy.mapping import ConductanceMapping, quantise
-from analog_deq.records import OK, Alter, Command, Dc, Deck, Noise, Op, Progress, Tran
+from analog_deq.records import OK, Alter, Command, Dc, Deck, Noise, Op, Plot, Progress, Tran
 from analog_deq.spec import DesignSpec
 from analog_deq.train.deployed import ProxyStates
 from analog_deq.train.models import States
@@ -250,6 +250,11 @@ class ToyLowered:
         lines = [*network_lines(self.family.own, self.g), *sources, *extra]
         return build_deck("toy network", lines, commands, save=saved, options=options)
 
+    def _supply_w(self, plot: Plot, volts: Array) -> Array:
+        """What the input lines deliver (points,); a source's current enters its + terminal. The B sources are ideal."""
+        names = [f"i(vx{k}p)" for k in range(len(volts) - 1)] + ["i(vbp)"]
+        return np.asarray(-np.real(plot.columns(names)) @ volts)
+
     def run_equilibria(
         self, x: Array, guess: ProxyStates | None, bed: Bed, progress: Progress, *, flat: bool = False
     ) -> Equilibria:
@@ -258,12 +263,9 @@ class ToyLowered:
         outcome = bed.run([self._deck(x, Op())], progress)[0]
         status = np.full(len(x), outcome.status, dtype=object)
         if outcome.run is not None:
-            volts = self._volts(x)
             for k, plot in enumerate(outcome.run.plots):
-                z[k] = [float(np.real(plot[f"v(zp{i})"])[0]) / own.z_unit_v for i in range(n)]
-                currents = [float(np.real(plot[f"i(vx{j}p)"])[0]) for j in range(x.shape[1])]
-                currents.append(float(np.real(plot["i(vbp)"])[0]))
-                supply[k] = -float(np.dot(volts[k], currents))  # a source's current enters its + terminal
+                z[k] = np.real(plot.columns([f"v(zp{i})" for i in range(n)]))[0] / own.z_unit_v
+                supply[k] = self._supply_w(plot, self._volts(x)[k])[0]
         return Equilibria(z, status, supply)
 
     def run_settling(self, x: Array, ends: Array, tolerance: float, bed: Bed, progress: Progress) -> list[Settled]:
@@ -277,7 +279,10 @@ class ToyLowered:
             z = np.real(plot.columns([f"v(zp{i})" for i in range(n)])) / self.family.own.z_unit_v
             away = np.abs(z - ends[k]).max(axis=1)
             t_s = measured_settling(plot.sweep, away, 0.0, tolerance)
-            results.append(Settled(OK if np.isfinite(t_s) else "not settled", t_s, 0.0, float(away[-1])))
+            until = plot.sweep <= t_s
+            energy = np.trapezoid(self._supply_w(plot, self._volts(x)[k])[until], plot.sweep[until])
+            status = OK if np.isfinite(t_s) else "not settled"
+            results.append(Settled(status, t_s, float(energy), float(away[-1])))
         return results
 
     def run_noise(self, x: Array, nodes: list[int], bed: Bed, progress: Progress) -> Array:
