@@ -67,10 +67,11 @@ class Circuit:
         with tempfile.TemporaryDirectory() as folder:
             return run_deck(deck, simulator=self.simulator, folder=Path(folder), timeout_s=TIMEOUT_S)
 
-    def settle(self, images: int, *, flat: bool, reltol: float = 1e-5) -> list[tuple[np.ndarray, np.ndarray]]:
+    def settle(self, images: int, *, flat: bool, reltol: float = 1e-4) -> list[tuple[np.ndarray, np.ndarray]]:
         """Time and readings of the first images from rest, in one deck."""
         run = self.run(self.network.transients(self.x[:images], self.rest_v, flat=flat, reltol=reltol))
-        return [self.network.read_trajectory(plot, flat=flat)[:2] for plot in run.plots]
+        pairs = zip(run.plots, self.x, strict=False)
+        return [self.network.read_trajectory(plot, x, flat=flat)[:2] for plot, x in pairs]
 
     def sweep(
         self, images: int, *, flat: bool, reltol: float = 1e-6, network: LoweredNetwork | None = None

@@ -116,10 +116,15 @@ def mesh_lines(branches: Sequence[tuple[int, int, float]], columns: int) -> list
 
 
 def transfer_lines(coupling: np.ndarray) -> list[str]:
-    """Transconductances from every row port to every summing node, ``coupling`` (N, 2N) in siemens."""
-    columns = coupling.shape[0]
-    rows = [f"{sign}{i}" for i in range(columns) for sign in ("zp", "zn")]
-    return [f"Gm{i}_{k} s{i} 0 {row} 0 {number(coupling[i, k])}" for i in range(columns) for k, row in enumerate(rows)]
+    """Transconductances from row ports to every summing node, ``coupling`` (N, 2N) in siemens; (N, N): from zp only."""
+    columns, ports = coupling.shape
+    signs = ("zp", "zn") if ports == 2 * columns else ("zp",)
+    rows = [f"{sign}{i}" for i in range(columns) for sign in signs]
+    return [
+        f"Gm{i}_{k} s{i} 0 {row} 0 {number(g)}"
+        for i, line in enumerate(coupling.tolist())
+        for k, (row, g) in enumerate(zip(rows, line, strict=True))
+    ]
 
 
 def ideal_currents(g_pos: np.ndarray, g_neg: np.ndarray, volts: np.ndarray) -> np.ndarray:

@@ -92,15 +92,17 @@ def reduced_network(
     port_amps: np.ndarray,
     coupling: np.ndarray | None = None,
 ) -> list[str]:
-    """Reduced netlist; ``port_amps`` (3N,) or (images, 3N) is the DAC current into each port.
+    """Reduced netlist; ``port_amps`` (3N,) or (images, 3N) is the DAC current into each port, or (N,), (images, N) into
+    the summing nodes alone.
 
-    ``coupling`` (N, 2N) adds transconductances from the rows to the summing nodes, for an array in one-way form.
+    ``coupling`` (N, 2N) adds transconductances from the rows to the summing nodes, for an array in one-way form; (N, N)
+    from the zp rows alone.
     One image gives independent sources ``Ij{port}`` (alter them); several follow the index source ``Vk``.
     """
     amps = np.atleast_2d(port_amps)
     n = parameters.states
-    if amps.shape[1] != 3 * n:
-        raise NetlistError(f"{amps.shape[1]} port currents for {3 * n} ports")
+    if amps.shape[1] not in (n, 3 * n):
+        raise NetlistError(f"{amps.shape[1]} port currents for {n} summing nodes or {3 * n} ports")
     lines = neuron_lines(parameters) + mesh_lines(branches, n)
     if coupling is not None:
         lines += transfer_lines(coupling)
@@ -108,7 +110,7 @@ def reduced_network(
     if len(amps) == 1:
         return lines + [f"Ij{p} 0 {ports[p]} {number(a)}" for p, a in enumerate(amps[0])]
     lines.append("Vk kk 0 0")
-    return lines + [f"Bj{p} 0 {ports[p]} I={_indexed(amps[:, p])}" for p in range(3 * n)]
+    return lines + [f"Bj{p} 0 {ports[p]} I={_indexed(amps[:, p])}" for p in range(amps.shape[1])]
 
 
 def port_names(states: int) -> list[str]:

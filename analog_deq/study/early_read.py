@@ -135,14 +135,15 @@ def spot_check(lab: Lab, deployment: Deployment, read_tau: float, samples: int) 
     verify = lab.design.verify.model_copy(update={"transient_window_s": 1.01 * max(READ_TIMES_TAU) * unit})
     lowered = replace(lab.lowered(deployment), design=lab.design.model_copy(update={"verify": verify}))
     model = lab.nominal(deployment)
-    deck = lowered.transients(model.inputs(x).numpy(), lab.hardware.proxy.integrator.values["s0_v"])
+    inputs = model.inputs(x).numpy()
+    deck = lowered.transients(inputs, lab.hardware.proxy.integrator.values["s0_v"], points=400, reltol=1e-5)
     (outcome,) = lab.bed.run([deck], lab.progress)
     if outcome.run is None:
         raise outcome.error or SimulationError(outcome.status)
     times = np.array(READ_TIMES_TAU) * unit
     found = np.empty((len(times), samples, lab.design.sizes.states))
     for k, plot in enumerate(outcome.run.plots):
-        time, reading, _ = lowered.read_trajectory(plot)
+        time, reading, _ = lowered.read_trajectory(plot, inputs[k])
         for i, column in enumerate(reading.T):
             found[:, k, i] = np.interp(times, time, column)
     spice, proxy = torch.as_tensor(found), torch.stack(readings_over_time(model, x))

@@ -11,9 +11,10 @@ from torch import Tensor
 from analog_deq.equilibrium.network_noise import network_covariance
 from analog_deq.equilibrium.settle import integrate
 from analog_deq.equilibrium.settle import settling_time as proxy_settling_time
-from analog_deq.records import OK, Progress
+from analog_deq.records import OK, Deck, Progress
 from analog_deq.train.deployed import DeployedNetwork
 from analog_deq.verify.lower import LoweredNetwork
+from analog_deq.verify.mirror import MIRROR_LIMIT
 from analog_deq.verify.sweeps import Bed
 from analog_deq.waveforms import settling_time
 
@@ -60,7 +61,16 @@ def run_transients(
     inputs = model.inputs(x).numpy()
     rest = model.proxy.integrator.values["s0_v"]
     blocks = [images[k : k + IMAGES_PER_DECK] for k in range(0, len(images), IMAGES_PER_DECK)]
-    outcomes = bed.run([network.transients(inputs[block], rest, flat=flat) for block in blocks], progress)
+
+    def decks(die: LoweredNetwork) -> list[Deck]:
+        return [die.transients(inputs[block], rest, flat=flat) for block in blocks]
+
+    outcomes = bed.run(decks(network), progress)
+    plots = [plot for outcome in outcomes if outcome.run is not None for plot in outcome.run.plots]
+    if not flat and any(network.mirror_error(plot) > MIRROR_LIMIT for plot in plots):
+        progress.note("the drivers' outputs are no mirror images: transients with a coupling from either row")
+        network = network.unmirrored()
+        outcomes = bed.run(decks(network), progress)
     tolerance = design.verify.settle_tolerance_fs
     time, readings, t_proxy = proxy_trajectories(model, x[torch.as_tensor(images)], tolerance)
     results = []
@@ -69,7 +79,7 @@ def run_transients(
             if outcome.run is None:
                 results.append(Settling(int(image), outcome.status))
                 continue
-            t, z, supply = network.read_trajectory(outcome.run.plots[k], flat=flat)
+            t, z, supply = network.read_trajectory(outcome.run.plots[k], inputs[image], flat=flat)
             place = len(results)
             deviation = np.abs(z - equilibria[image]).max(axis=1)
             settled = settling_time(t, deviation, 0.0, tolerance)

@@ -7,10 +7,11 @@ that keeps it honest, because a wrong reduction would otherwise cancel between p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from analog_deq.errors import SimulationError
 from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.netlists.crossbar import CrossbarParameters
 from analog_deq.netlists.deck import build_deck, number
@@ -26,16 +27,21 @@ from analog_deq.proxy.array import source_pattern
 from analog_deq.records import Alter, Command, Dc, Deck, Noise, Op, Plot, Tran
 from analog_deq.reduction import OneWay, PortAdmittance, mesh, one_way, reduce_array, thin
 from analog_deq.spec import DesignSpec
+from analog_deq.verify.mirror import MIRROR_LIMIT, MirroredRows
 
 Array = np.ndarray
 Options = dict[str, float | str | bool]
 
 NOISE_PER_DECADE = 10
-TRANSIENT_POINTS = 400
+TRANSIENT_POINTS = 40
+"""Steps a settling window has at least; the local error makes it a hundred."""
+TRANSIENT_RELTOL = 1e-4
+XMU = 0.48
+"""The trapezoidal rule, damped: 0.5 rings on the circuit's fast poles, Gear needs twice the steps (decision 10)."""
 ONE_WAY_NOTE = " (array reduced, one-way: read rows as docs/decisions/0003 says; a flat deck needs no correction)"
 WALK_STEPS = 32
-SUBSTEPS = 2
-"""Sweep points per image. Halving the step between images cuts Newton's iterations; only whole images are read."""
+FULL_STEP_H = 1.5
+"""Largest change of a pre-activation that Newton's method takes in one step; beyond it images are half-steps apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,8 @@ class LoweredNetwork:
     their other mismatch parameters (2, logical rows, N); ``seen`` the conductances they show for it (2, logical rows,
     N), which the reduced array is made of: without it those of g. ``deviations`` is the neurons' mismatch,
     ``r_out_ohm`` the drivers' measured output resistance, which the thin mesh needs. ``reduced`` is computed unless
-    given.
+    given. ``mirrored`` decks have one coupling a state (:mod:`analog_deq.verify.mirror`); a driver that does not allow
+    it makes reading the plot an error, and :meth:`unmirrored` is the network to use instead.
     """
 
     design: DesignSpec
@@ -60,7 +67,9 @@ class LoweredNetwork:
     errors: Mapping[str, Array] = field(default_factory=dict)
     seen: Array | None = None
     reduced: PortAdmittance | None = None
+    mirrored: bool = True
     one_way: OneWay = field(init=False)
+    fold: MirroredRows = field(init=False)
 
     @classmethod
     def nominal(
@@ -74,6 +83,19 @@ class LoweredNetwork:
         if self.reduced is None:
             object.__setattr__(self, "reduced", self.reduce())
         object.__setattr__(self, "one_way", one_way(self.array, self.r_out_ohm))
+        object.__setattr__(self, "fold", MirroredRows.of(self.one_way, self.r_out_ohm))
+
+    def unmirrored(self) -> LoweredNetwork:
+        """The same network with a coupling from either row."""
+        return replace(self, mirrored=False)
+
+    def mirror_error(self, plot: Plot) -> float:
+        """Largest error of a pre-activation (units of h) in a reduced deck's plot because its rows are no mirrors."""
+        if not self.mirrored:
+            return 0.0
+        rows = np.real(plot.columns([f"v({name})" for name in port_names(self.states)[self.states :]]))
+        neuron = self.design.neuron
+        return float(np.abs(self.fold.missed_a(rows)).max() * neuron.r_feedback_ohm / neuron.v_unit_v)
 
     def reduce(self, *, drive: bool = True) -> PortAdmittance:
         """The array reduced to its ports anew; ``drive`` as in :func:`reduce_array`."""
@@ -114,6 +136,24 @@ class LoweredNetwork:
         """DAC currents into the 3N ports (images, 3N)."""
         return np.asarray(-self.source_volts(x) @ self.array.y_sources.T)
 
+    def deck_amps(self, x: Array, nudge_a: Array | None = None) -> tuple[Array, Array]:
+        """Currents into the ports of a one-way deck, and the voltages (images, 2N) its rows then lack.
+
+        What the DACs drive through the wires into the rows is linear for drivers behind a resistance: it goes into the
+        N summing nodes instead, which saves 2N sources. A nudge of all 3N ports stays at the rows, for the supply to
+        feel it, but for the share that is common to both rows of a state, which would keep them from being mirrors.
+        """
+        amps, n = self.port_amps(x), self.states
+        kept = np.zeros((len(x), 2 * n))
+        if nudge_a is not None:
+            amps[:, : nudge_a.shape[1]] += nudge_a  # the summing nodes are the first ports
+            if nudge_a.shape[1] > n:
+                kept[:, 0::2] = (amps[:, n::2] - amps[:, n + 1 :: 2]) / 2
+                kept[:, 1::2] = -kept[:, 0::2]
+        lift = (amps[:, n:] - kept) * self.r_out_ohm / (1 + self.r_out_ohm * self.one_way.own)
+        summing = amps[:, :n] - lift @ self.one_way.coupling.T
+        return np.concatenate([summing, kept], axis=1) if kept.any() else summing, lift
+
     def equilibria(
         self,
         x: Array,
@@ -122,6 +162,7 @@ class LoweredNetwork:
         flat: bool = False,
         reltol: float = 1e-6,
         nudge_a: Array | None = None,
+        substeps: int = 2,
     ) -> Deck:
         """Equilibria of images ``x`` (images, inputs): one ``.dc`` sweep over the image index.
 
@@ -131,10 +172,10 @@ class LoweredNetwork:
         ``guess_h`` (N,), the pre-activations expected at the first image, becomes a ``.nodeset``: with the ports held
         there ngspice first solves each cell by itself, then lets go. It is where Newton starts, not what it finds.
 
-        Newton's method walks from image to image in half steps; order the images so that neighbours are alike
+        Newton's method walks from image to image in ``substeps`` steps; order the images so that neighbours are alike
         (:func:`similar_order`), or it spends ten times the iterations.
         """
-        command: Command = Op() if len(x) == 1 else Dc("Vk", 0, len(x) - 1, 1 / SUBSTEPS)
+        command: Command = Op() if len(x) == 1 else Dc("Vk", 0, len(x) - 1, 1 / substeps)
         lines = self._flat(x, nudge_a) if flat else self._one_way(x, nudge_a)
         if guess_h is not None:
             lines.append(self._nodeset(guess_h))
@@ -165,22 +206,31 @@ class LoweredNetwork:
             saved_vectors(self.states),
         )
 
-    def transients(self, x: Array, rest_v: float, *, flat: bool = False, reltol: float = 1e-5) -> Deck:
+    def transients(
+        self,
+        x: Array,
+        rest_v: float,
+        *,
+        flat: bool = False,
+        reltol: float = TRANSIENT_RELTOL,
+        points: int = TRANSIENT_POINTS,
+    ) -> Deck:
         """Settling of each image of ``x`` (images, inputs) from rest, one transient an image in one deck.
 
         Rest means every integrator discharged, its op-amp's inputs at ``rest_v``; ``.ic`` holds at each transient.
+        ``points`` bounds the time step from above, as a share of the window.
         """
         window = self.design.verify.transient_window_s
         lines = self._flat(x[:1]) if flat else self._one_way(x[:1])
         rest = number(rest_v)
         lines += [".ic " + " ".join(f"v(v{i})={rest} v(s{i})={rest}" for i in range(self.states))]
-        values, prefix = (self.source_volts(x), "vx") if flat else (self.port_amps(x), "ij")
+        values, prefix = (self.source_volts(x), "vx") if flat else (self.deck_amps(x)[0], "ij")
         commands: list[Command] = []
         for k, row in enumerate(values):
             if k:
                 commands.append(Alter(tuple((f"{prefix}{port}", float(value)) for port, value in enumerate(row))))
-            commands.append(Tran(window / TRANSIENT_POINTS, window, window / TRANSIENT_POINTS))
-        options = {**self._options(reltol), "trtol": 1.0}
+            commands.append(Tran(window / points, window, window / points))
+        options = {**self._options(reltol), "trtol": 1.0, "method": "trap", "xmu": XMU}
         saved = saved_vectors(self.states, signals=("s", "zp", "zn"))
         return self._deck(
             "settling of the whole network from rest" + ("" if flat else ONE_WAY_NOTE), lines, commands, options, saved
@@ -203,29 +253,44 @@ class LoweredNetwork:
         amps = ports_v @ self.array.y_sources + volts @ self.array.y_drive.T
         return np.asarray((volts * amps).sum(axis=1))
 
-    def read_states(self, plot: Plot, *, flat: bool = False, walked: bool = False) -> MeasuredStates:
-        """States of an equilibria plot, one row an image. z is half the differential row voltage over z_unit.
+    def read_states(
+        self, plot: Plot, x: Array, *, nudge_a: Array | None = None, flat: bool = False, walked: bool = False
+    ) -> MeasuredStates:
+        """States of an equilibria plot of images ``x`` (images, inputs) and ``nudge_a``, one row an image.
 
-        ``walked`` reads the end of a :meth:`walk`.
+        z is half the differential row voltage over z_unit. ``walked`` reads the end of a :meth:`walk`.
         """
-        keep = slice(-1, None) if walked else slice(None, None, SUBSTEPS)
         n = self.states
+        index = plot.sweep
+        keep = np.arange(len(index))[-1:] if walked or len(x) == 1 else np.flatnonzero(np.abs(index % 1 - 0.5) > 0.49)
         ports = np.real(plot.columns([f"v({name})" for name in port_names(n)]))[keep]
-        rows = ports[:, n:] if flat else self._rows(ports[:, n:], ports[:, :n])
+        if not flat:
+            self._require_mirrors(plot)
+            ports[:, n:] = self._rows(ports, self.deck_amps(x, nudge_a)[1])
         v = np.real(plot.columns([f"v(v{i})" for i in range(n)]))[keep]
-        ports = np.concatenate([ports[:, :n], rows], axis=1)
-        return MeasuredStates(self._reading(rows), ports, v, supply_power_w(plot, self.design)[keep])
+        return MeasuredStates(self._reading(ports[:, n:]), ports, v, supply_power_w(plot, self.design)[keep])
 
-    def read_trajectory(self, plot: Plot, *, flat: bool = False) -> tuple[Array, Array, Array]:
-        """Time (points,), readings z (points, N) and supply power (points,) of a transient plot."""
+    def read_trajectory(self, plot: Plot, x: Array, *, flat: bool = False) -> tuple[Array, Array, Array]:
+        """Time (points,), readings z (points, N) and supply power (points,) of a transient plot of one image ``x``."""
         n = self.states
         ports = np.real(plot.columns([f"v({name})" for name in port_names(n)]))
-        rows = ports[:, n:] if flat else self._rows(ports[:, n:], ports[:, :n])
-        return plot.sweep, self._reading(rows), supply_power_w(plot, self.design)
+        if not flat:
+            self._require_mirrors(plot)
+            ports[:, n:] = self._rows(ports, self.deck_amps(x[None])[1])
+        return plot.sweep, self._reading(ports[:, n:]), supply_power_w(plot, self.design)
 
-    def _rows(self, in_deck: Array, summing: Array) -> Array:
-        """True row voltages from those of a one-way deck."""
-        return np.asarray(in_deck @ self.one_way.correction.T - summing @ self.one_way.feedback.T)
+    def _require_mirrors(self, plot: Plot) -> None:
+        error = self.mirror_error(plot)
+        if error > MIRROR_LIMIT:
+            raise SimulationError(
+                f"the drivers' outputs are no mirror images: their rows are off by {error:.2g} units of h (limit "
+                f"{MIRROR_LIMIT:g}); lower this network with mirrored=False"
+            )
+
+    def _rows(self, ports: Array, lift: Array) -> Array:
+        """True row voltages (..., 2N) from port voltages (..., 3N) of a one-way deck and the rows' ``lift``."""
+        form, n = self.one_way, self.states
+        return np.asarray((ports[:, n:] + lift) @ form.correction.T - ports[:, :n] @ form.feedback.T)
 
     def _reading(self, rows: Array) -> Array:
         return np.asarray((rows[:, 0::2] - rows[:, 1::2]) / (2 * self.design.neuron.z_unit_v))
@@ -249,10 +314,9 @@ class LoweredNetwork:
         self._require_seen()
         form = self.one_way
         branches = mesh(form.summing) + [(self.states + k, -1, float(g)) for k, g in enumerate(form.own)]
-        amps = self.port_amps(x)
-        if nudge_a is not None:
-            amps[:, : nudge_a.shape[1]] += nudge_a  # the summing nodes are the first ports
-        return reduced_network(self._parameters, branches, amps, form.coupling)
+        amps, _ = self.deck_amps(x, nudge_a)
+        coupling = self.fold.coupling if self.mirrored else form.coupling
+        return reduced_network(self._parameters, branches, amps, coupling)
 
     def _require_seen(self) -> None:
         if self.errors and self.seen is None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from analog_deq.records import OK, Deck, Progress
+from analog_deq.records import OK, Deck, Plot, Progress
 from analog_deq.spice.execution import Outcome, simulate_all
 from analog_deq.spice.process import Limits
 from analog_deq.spice.simulator import Simulator
-from analog_deq.verify.lower import LoweredNetwork, MeasuredStates, similar_order
+from analog_deq.verify.lower import FULL_STEP_H, LoweredNetwork, MeasuredStates, similar_order
+from analog_deq.verify.mirror import MIRROR_LIMIT
 
 Array = np.ndarray
 BLOCK = 64
@@ -56,13 +57,23 @@ class Sweep:
 
     def equilibria(self, images: Array, *, flat: bool, reltol: float) -> Deck:
         """The deck that sweeps these images, by their place, in this order."""
-        nudge_a = None if self.nudge_a is None else self.nudge_a[images]
-        return self.die.equilibria(self.x[images], guess_h=self.h[images[0]], flat=flat, reltol=reltol, nudge_a=nudge_a)
+        nudge_a = self._nudge(images)
+        steps = np.abs(np.diff(self.h[images], axis=0))
+        substeps = 1 if 0 < steps.max(initial=0.0) < FULL_STEP_H else 2
+        return self.die.equilibria(
+            self.x[images], guess_h=self.h[images[0]], flat=flat, reltol=reltol, nudge_a=nudge_a, substeps=substeps
+        )
 
     def walk(self, image: int, *, flat: bool, reltol: float) -> Deck:
         """The deck that walks to one image from dark inputs."""
-        nudge_a = None if self.nudge_a is None else self.nudge_a[image]
-        return self.die.walk(self.x[image], flat=flat, reltol=reltol, nudge_a=nudge_a)
+        return self.die.walk(self.x[image], flat=flat, reltol=reltol, nudge_a=self._nudge(image))
+
+    def read(self, plot: Plot, images: Array, *, flat: bool, walked: bool = False) -> MeasuredStates:
+        """States of these images, in this order, from the plot of their deck."""
+        return self.die.read_states(plot, self.x[images], nudge_a=self._nudge(images), flat=flat, walked=walked)
+
+    def _nudge(self, images: Array | int) -> Array | None:
+        return None if self.nudge_a is None else self.nudge_a[images]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,7 @@ def run_sweeps(
     counts as failed if it is not reached then.
     """
     results = [failed_sweep(sweep, "not run") for sweep in sweeps]
+    sweeps = list(sweeps)
     pending: list[tuple[int, Array]] = []
     for k, sweep in enumerate(sweeps):
         order = similar_order(sweep.h)
@@ -97,14 +109,19 @@ def run_sweeps(
         retry: list[tuple[int, Array]] = []
         for (k, images), outcome in zip(pending, bed.run(decks, progress), strict=True):
             if outcome.run is not None:
-                _store(results[k], images, sweeps[k].die.read_states(outcome.run.plots[0], flat=flat))
+                plot, sweep = outcome.run.plots[0], sweeps[k]
+                if not flat and sweep.die.mirror_error(plot) > MIRROR_LIMIT:
+                    sweeps[k] = replace(sweep, die=sweep.die.unmirrored())
+                    retry.append((k, images))
+                else:
+                    _store(results[k], images, sweep.read(plot, images, flat=flat))
             elif len(images) > 1:
                 middle = len(images) // 2
                 retry += [(k, images[:middle]), (k, images[middle:])]
             else:
                 alone.append((k, images))
         if retry:
-            progress.note(f"{len(retry)} half sweeps are simulated again to isolate a failing image")
+            progress.note(f"{len(retry)} sweeps are simulated again: halved, or with a coupling from either row")
         pending = retry
         limit_s = min(bed.timeout_s, max(RETRY_TIMEOUT_S, bed.timeout_s / 4))  # half a block needs half the time
         bed = replace(bed, timeout_s=limit_s)
@@ -115,7 +132,7 @@ def run_sweeps(
         if outcome.run is None:
             results[k].status[images] = outcome.status
         else:
-            _store(results[k], images, sweeps[k].die.read_states(outcome.run.plots[0], flat=flat, walked=True))
+            _store(results[k], images, sweeps[k].read(outcome.run.plots[0], images, flat=flat, walked=True))
     return results
 
 

@@ -14,6 +14,7 @@ from harness import Finished, checks_of
 from helpers import Nodal, array_resistors
 
 from analog_deq.pipeline.inputs import load_inputs, matching_checkpoint, matching_proxy
+from analog_deq.proxy.mapping import quantise
 from analog_deq.records import Plot
 from analog_deq.spice.rawfile import read_plots
 from analog_deq.train.checkpoint import read_checkpoint
@@ -117,7 +118,8 @@ def test_a_replay_line_gives_the_recorded_value_again(work: Path, tiny: Finished
     subprocess.run(row["replay"], shell=True, cwd=folder, env=ONE_THREAD, check=True, capture_output=True)
     (plot,) = read_plots(folder / Path(row["worst"]["deck"]).parent / "out.raw")
     replay, worst = replay_of(work), row["worst"]
-    states = replay.network(worst["die"]).read_states(plot)
+    image = replay.task.x_test[worst["input"] : worst["input"] + 1]
+    states = replay.network(worst["die"]).read_states(plot, quantise(image, replay.design.converters.dac_bits).numpy())
     error = 100 * (states.z[0] - predicted(replay, worst["input"]))
     trim = "none" if worst["die"] is None else "trimmed"
     samples = pd.read_csv(folder / "samples.csv").set_index(["die", "trim", "image"])

@@ -288,7 +288,7 @@ def test_an_image_that_fails_is_a_row_of_nan_and_is_tried_again(tmp_path, proxy,
     lowered = LoweredNetwork.nominal(
         plain.design, plain.cells, *plain._programmed, find_simulator().klu, proxy
     )  # the current into the first summing node tells this image from the others
-    current = f"{float(lowered.port_amps(images().numpy())[2, 0])!r}"[:12]
+    current = f"{float(lowered.deck_amps(images().numpy())[0][2, 0])!r}"[:12]
     script = tmp_path / "ngspice"
     script.write_text(
         f"#!/bin/sh\nif [ -f deck.cir ] && grep -q -F -e '{current}' deck.cir; then echo 'Error: made to fail'; exit 1;"

@@ -18,7 +18,7 @@ from analog_deq.draws import Stream, deviations, generator
 from analog_deq.equilibrium.cell import System
 from analog_deq.equilibrium.network_noise import network_covariance
 from analog_deq.equilibrium.solve import equilibrium
-from analog_deq.errors import NetlistError
+from analog_deq.errors import NetlistError, SimulationError
 from analog_deq.fit.fit import fit_proxy
 from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.netlists.crossbar import CrossbarParameters
@@ -32,6 +32,7 @@ from analog_deq.proxy.array import effective_map
 from analog_deq.proxy.mapping import ConductanceMapping
 from analog_deq.records import OK, Op, Progress
 from analog_deq.reduction import mesh, reduce_array
+from analog_deq.resources import shipped
 from analog_deq.spec import Cells, DesignSpec
 from analog_deq.spice.runner import run_deck
 from analog_deq.spice.simulator import Simulator
@@ -41,7 +42,7 @@ from analog_deq.train.network import Network
 from analog_deq.verify.dies import draw_die, needs_reading, read_dies
 from analog_deq.verify.dynamics import run_noise
 from analog_deq.verify.lower import LoweredNetwork, MeasuredStates
-from analog_deq.verify.sweeps import Bed
+from analog_deq.verify.sweeps import Bed, Sweep, run_sweeps
 
 pytestmark = pytest.mark.spice
 
@@ -92,7 +93,7 @@ def solved(
     net: LoweredNetwork, x: np.ndarray, simulator: Simulator, folder: Path, *, flat: bool, reltol: float = 1e-9
 ) -> MeasuredStates:
     deck = net.equilibria(x, flat=flat, reltol=reltol)
-    return net.read_states(run_deck(deck, simulator=simulator, folder=folder, timeout_s=60.0).plots[0], flat=flat)
+    return net.read_states(run_deck(deck, simulator=simulator, folder=folder, timeout_s=60.0).plots[0], x, flat=flat)
 
 
 # --- reduced against flat -------------------------------------------------------------------------------------------
@@ -141,6 +142,26 @@ def test_the_full_mesh_is_the_array(simulator, tmp_path, mismatch):
     assert np.abs(ports["mesh"] - ports["flat"]).max() <= 1e-6 * d.neuron.z_unit_v
 
 
+def test_a_driver_with_a_common_mode_is_found_out_and_gets_a_coupling_from_either_row(simulator, tmp_path):
+    """1 mV of common mode: the folded deck would be wrong by 1e-2 of a state, and refuses to be read."""
+    folder = shipped("netlists/cells")
+    text = (folder / "driver_macro.cir").read_text().replace("Rd d 0", "Vc cm 0 1e-3\nGc 0 out_n cm 0 {2/ro}\nRd d 0")
+    (tmp_path / "driver_macro.cir").write_text(text)
+    (tmp_path / "driver.toml").write_text((folder / "driver_macro.toml").read_text())
+    d = design(STATES, INPUTS)
+    net = dataclasses.replace(lowered(d, simulator), cells=load_cells(Cells(driver=str(tmp_path / "driver.toml"))))
+    x = images()
+    plot = run_deck(net.equilibria(x, reltol=1e-9), simulator=simulator, folder=tmp_path, timeout_s=60.0).plots[0]
+    assert net.mirror_error(plot) > 1e-3
+    with pytest.raises(SimulationError, match="no mirror images"):
+        net.read_states(plot, x)
+    sweep = Sweep(net, x, np.zeros((len(x), STATES)))
+    bed = Bed(simulator, tmp_path, 1)
+    ours, flat = (run_sweeps([sweep], bed, Progress(), flat=f, reltol=1e-9)[0] for f in (False, True))
+    assert ours.ok.all()
+    assert np.abs(ours.states.z - flat.states.z).max() <= 1e-6 * FULL_SCALE
+
+
 def test_an_image_alone_equals_the_image_in_a_sweep(simulator, tmp_path):
     net = lowered(design(STATES, INPUTS), simulator)
     sweep = solved(net, images(), simulator, tmp_path, flat=False)
@@ -154,7 +175,7 @@ def test_inputs_of_the_wrong_length_are_refused():
     parameters = NetworkParameters(d.neuron, d.operating, cells(), CrossbarParameters(*programmed(d), 2.0, 10.0))
     with pytest.raises(NetlistError, match="7 DAC voltages for 8 DAC lines"):
         flat_network(parameters, np.zeros(7))
-    with pytest.raises(NetlistError, match="5 port currents for 12 ports"):
+    with pytest.raises(NetlistError, match="5 port currents for 4 summing nodes or 12 ports"):
         reduced_network(parameters, [], np.zeros(5))
     with pytest.raises(NetlistError, match="one value a neuron"):
         NetworkParameters(d.neuron, d.operating, cells(), parameters.crossbar, {"r_feedback": np.zeros(3)})
