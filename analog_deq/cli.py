@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analog_deq import __version__
+from analog_deq.array_commands import ARRAY_COMMANDS
 from analog_deq.cell_commands import CELL_COMMANDS
 from analog_deq.command import (
     ANY_PATH,
@@ -72,7 +73,7 @@ def cli() -> None:
     """
 
 
-for command in CELL_COMMANDS:
+for command in (*CELL_COMMANDS, *ARRAY_COMMANDS):
     cli.add_command(command)
 
 

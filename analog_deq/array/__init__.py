@@ -6,6 +6,21 @@ and the sense resistance to its sense terminal. A cell joins its row to its colu
 over leading dimensions (dies), and reads no simulator.
 """
 
-from analog_deq.array.admittance import terminal_admittance
+from analog_deq.array.admittance import column_currents, operator, terminal_admittance
+from analog_deq.array.devices import in_series, pair_volts, signed_pairs, with_faults
+from analog_deq.array.first_order import error_bound, first_order_operator
+from analog_deq.array.sinh import SinhRead, sinh_read
 
-__all__ = ["terminal_admittance"]
+__all__ = [
+    "SinhRead",
+    "column_currents",
+    "error_bound",
+    "first_order_operator",
+    "in_series",
+    "operator",
+    "pair_volts",
+    "signed_pairs",
+    "sinh_read",
+    "terminal_admittance",
+    "with_faults",
+]

@@ -8,6 +8,8 @@ What the cells add is linear in x = [v_w, v_b, c_w, c_b] and derives from one sy
     d(x' M x / 2)/dv = J, what the wires carry more at the given voltages than at the given currents (A),
     d(x' M x / 2)/dc = -D, minus the drop of each wire across the block (V).
 
+Current sources beside the cells enter through one more entry of x that is always 1 and that every block shares.
+
 A block without cells and wire has M = 0. For small wire resistances M is the ideal array plus a small term, so nothing
 cancels, and resistances of exactly 0, cells of 0 and of infinite conductance need no special case. Joining two blocks
 eliminates s voltages and s currents between them, a linear system whose matrix 1 + Y Z has no eigenvalue below 1.
@@ -33,16 +35,20 @@ SMALL = 16
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """Numbers of wires at a block's edges: left, bottom, right, top. The far ones are 0 once nothing reaches them."""
+    """Numbers of wires at a block's edges: left, bottom, right, top. The far ones are 0 once nothing reaches them.
+
+    ``constant`` is 1 when x ends in the entry 1 that carries current sources, else 0.
+    """
 
     rows: int
     columns: int
     far_rows: int
     far_columns: int
+    constant: int
 
     @property
     def size(self) -> int:
-        return self.rows + self.columns + self.far_rows + self.far_columns
+        return self.rows + self.columns + self.far_rows + self.far_columns + self.constant
 
     def slices(self, axis: Axis) -> tuple[slice, slice, slice, slice]:
         """(v_s, v_o, c_s, c_o): voltages and currents of the shared wires of ``axis``, and of the others."""
@@ -55,9 +61,10 @@ class Edges:
 
     def joined(self, axis: Axis, open_end: bool) -> Edges:
         """Edges of two such blocks joined over the wires of ``axis``; with ``open_end`` those wires end here."""
+        ends, one = 0 if open_end else 1, self.constant
         if axis == "rows":
-            return Edges(self.rows, 2 * self.columns, 0 if open_end else self.rows, 2 * self.far_columns)
-        return Edges(2 * self.rows, self.columns, 2 * self.far_rows, 0 if open_end else self.columns)
+            return Edges(self.rows, 2 * self.columns, ends * self.rows, 2 * self.far_columns, one)
+        return Edges(2 * self.rows, self.columns, 2 * self.far_rows, ends * self.columns, one)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,7 @@ class Join:
     axis: Axis
     below: Edges
     above: Edges
-    pad: bool  # an odd number of blocks gets one without cells and wires
+    count: int  # blocks along the axis; an odd number of them gets one more, without cells and wires
 
     def places(self) -> tuple[list[tuple[slice, slice]], list[tuple[slice, slice]]]:
         """(place above, place below) of the edges that stay, for the first block and for the second."""
@@ -81,34 +88,35 @@ class Join:
             if width:
                 first.append((slice(up.start, up.start + width), own))
                 second.append((slice(up.start + width, up.stop), own))
+        if self.below.constant:
+            one = (slice(self.above.size - 1, self.above.size), slice(self.below.size - 1, self.below.size))
+            first.append(one)
+            second.append(one)
         return first, second
 
 
-def tree(rows: int, columns: int, far_rows: bool, far_columns: bool) -> list[Join]:
-    """Joins from single cells to the whole array, blocks kept as square as they come."""
-    edges, joins = Edges(1, 1, 1, 1), []
-    if columns == 1 and not far_rows:
-        edges = Edges(1, 1, 0, edges.far_columns)
-    if rows == 1 and not far_columns:
-        edges = Edges(1, 1, edges.far_rows, 0)
+def tree(rows: int, columns: int, far_rows: bool, far_columns: bool, constant: bool) -> tuple[Edges, list[Join]]:
+    """Edges of a single cell, and the joins from there to the whole array, blocks kept as square as they come."""
+    cell = Edges(1, 1, int(columns > 1 or far_rows), int(rows > 1 or far_columns), int(constant))
+    edges, joins = cell, []
     while rows > 1 or columns > 1:
         axis: Axis = "rows" if columns > 1 and (edges.columns <= edges.rows or rows == 1) else "columns"
         count = columns if axis == "rows" else rows
         last = count <= 2 and not (far_rows if axis == "rows" else far_columns)
         above = edges.joined(axis, last)
-        joins.append(Join(axis, edges, above, bool(count % 2)))
+        joins.append(Join(axis, edges, above, count))
         edges = above
         if axis == "rows":
             columns = (columns + 1) // 2
         else:
             rows = (rows + 1) // 2
-    return joins
+    return cell, joins
 
 
 def pairs(blocks: Tensor, step: Join) -> tuple[Tensor, Tensor]:
     """(first, second) of each pair, from blocks (dies, block rows, block columns, ...)."""
     dim = 2 if step.axis == "rows" else 1
-    if step.pad:
+    if step.count % 2:
         shape = list(blocks.shape)
         shape[dim] = 1
         blocks = torch.cat([blocks, blocks.new_zeros(shape)], dim)
@@ -116,10 +124,10 @@ def pairs(blocks: Tensor, step: Join) -> tuple[Tensor, Tensor]:
     return split.select(dim + 1, 0), split.select(dim + 1, 1)
 
 
-def merged(first: Tensor, second: Tensor, step: Join, count: int) -> Tensor:
-    """Undoes :func:`pairs`: children (dies, block rows, block columns, ...), the padding cut off at ``count``."""
+def merged(first: Tensor, second: Tensor, step: Join) -> Tensor:
+    """Undoes :func:`pairs`: children (dies, block rows, block columns, ...), the padding cut off."""
     dim = 2 if step.axis == "rows" else 1
-    return torch.stack([first, second], dim + 1).flatten(dim, dim + 1).narrow(dim, 0, count)
+    return torch.stack([first, second], dim + 1).flatten(dim, dim + 1).narrow(dim, 0, step.count)
 
 
 def join(first: Tensor, second: Tensor, step: Join) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,7 +161,7 @@ def join(first: Tensor, second: Tensor, step: Join) -> tuple[Tensor, Tensor, Ten
     for child, places in ((first, of_first), (second, of_second)):
         for up_a, own_a in places:
             for up_b, own_b in places:
-                above[..., up_a, up_b] = child[..., own_a, own_b]
+                above[..., up_a, up_b] += child[..., own_a, own_b]  # both have the constant
     if kept:
         above[..., up_v_s, up_c_s] -= eye
         above[..., up_c_s, up_v_s] -= eye
@@ -188,4 +196,17 @@ def lead_down(adjoint: Tensor, volts: Tensor, currents: Tensor, step: Join) -> t
         child[..., own_inner, own_inner] = across @ inner.mT
         results.append(child)
     # the second block's currents at the seam and the first one's voltages are entries of x above: in places already
+    return results[0], results[1]
+
+
+def carry_down(x: Tensor, volts: Tensor, currents: Tensor, step: Join) -> tuple[Tensor, Tensor]:
+    """The x of both children from their parent's, (dies, block rows, block columns, size) each."""
+    v_s, _, c_s, _ = step.below.slices(step.axis)
+    results = []
+    for places, inner, own_inner in ((step.places()[0], currents, c_s), (step.places()[1], volts, v_s)):
+        child = x.new_zeros((*x.shape[:-1], step.below.size))
+        for up, own in places:
+            child[..., own] = x[..., up]
+        child[..., own_inner] = (inner @ x[..., None])[..., 0]
+        results.append(child)
     return results[0], results[1]

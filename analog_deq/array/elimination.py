@@ -1,12 +1,13 @@
-"""The tree of blocks over a whole array: up for the reduction, down for its adjoint.
+"""The tree of blocks over a whole array: up for the reduction, down for its adjoint and for what each cell sees.
 
-A single cell of conductance g behind one segment of row wire r_w and ahead of one of column wire r_b carries
-i = g' (v_w + v_b - r_w c_w - r_b c_b), g' = 1 / (1/g + r_w + r_b), in the notation of
-:mod:`analog_deq.array.blocks`.
+A single cell of conductance g, behind one segment of row wire r_w and ahead of one of column wire r_b, with a current
+source s beside it, carries i = g' (v_w + v_b - r_w c_w - r_b c_b) + s' in the notation of
+:mod:`analog_deq.array.blocks`, where g' = g / (1 + g (r_w + r_b)) and s' = s / (1 + g (r_w + r_b)).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,97 +15,144 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from analog_deq.array.blocks import Join, join, lead_down, merged, pairs, tree
+from analog_deq.array.blocks import Join, carry_down, join, lead_down, merged, pairs, tree
 
 FAR = (2, 3)
-"""Places of the far wire ends, c_w and c_b, in a single cell's x."""
+"""Places of the far wire ends, c_w and c_b, in a single cell's x; a constant is last."""
 
 
-def seen(g: Tensor, series: Tensor) -> Tensor:
-    """Conductance (S) of cells ``g`` in series with ``series`` ohm; g may be infinite where there is a series."""
-    return torch.where(torch.isinf(g), 1 / series, g / (1 + torch.where(torch.isinf(g), 0.0, g) * series))
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Single cells (dies, R, C): conductance, segments of wire, and the current source from row to column (or none)."""
+
+    g: Tensor
+    r_word: Tensor
+    r_bit: Tensor
+    source: Tensor | None
+
+    @property
+    def share(self) -> Tensor:
+        """Share of the voltage over cell and segments that the cell itself sees; 0 at a short."""
+        short = torch.isinf(self.g)
+        return torch.where(short, 0.0, 1 / (1 + torch.where(short, 0.0, self.g) * (self.r_word + self.r_bit)))
+
+    @property
+    def through(self) -> Tensor:
+        """Conductance g' of a cell behind its segments, in siemens."""
+        short = torch.isinf(self.g)
+        return torch.where(short, 1 / (self.r_word + self.r_bit), torch.where(short, 0.0, self.g) * self.share)
+
+    @property
+    def u(self) -> Tensor:
+        """(1, 1, -r_w, -r_b), of which u'x is the voltage over cell and segments."""
+        return torch.stack([torch.ones_like(self.g), torch.ones_like(self.g), -self.r_word, -self.r_bit], -1)
+
+    def blocks(self) -> Tensor:
+        """M of every single cell: g' u u' - diag(0, 0, r_w, r_b), beside it s' u."""
+        u = self.u
+        constant = self.source is not None
+        m = self.g.new_zeros((*self.g.shape, 4 + constant, 4 + constant))
+        torch.mul((self.through[..., None] * u)[..., :, None], u[..., None, :], out=m[..., :4, :4])
+        m[..., 2, 2] -= self.r_word
+        m[..., 3, 3] -= self.r_bit
+        if self.source is not None:
+            side = (self.share * self.source)[..., None] * u
+            m[..., :4, 4] = side
+            m[..., 4, :4] = side
+        return m
 
 
-def leaves(g: Tensor, r_word: Tensor, r_bit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(M, g', u) of every single cell, M = g' u u' - diag(0, 0, r_w, r_b), u = (1, 1, -r_w, -r_b)."""
-    through = seen(g, r_word + r_bit)
-    u = torch.stack([torch.ones_like(g), torch.ones_like(g), -r_word, -r_bit], -1)
-    blocks = through[..., None, None] * u[..., :, None] * u[..., None, :]
-    blocks[..., 2, 2] -= r_word
-    blocks[..., 3, 3] -= r_bit
-    return blocks, through, u
+@dataclass(frozen=True, slots=True)
+class Path:
+    """What leads down again: the joins, the inner voltages and currents of each, the used entries of a cell's x."""
+
+    used: list[int]
+    joins: list[Join]
+    inner: list[tuple[Tensor, Tensor]]
 
 
-def keep_open(rows: int, columns: int, far_rows: bool, far_columns: bool) -> list[int]:
-    """Entries of a single cell's x that its tree uses: an array of one column has no far end of rows to speak of."""
-    dropped = {2} if columns == 1 and not far_rows else set()
-    dropped |= {3} if rows == 1 and not far_columns else set()
-    return [k for k in range(4) if k not in dropped]
+def climb(cells: Cells, far_rows: bool, far_columns: bool, keep: bool) -> tuple[Tensor, Path]:
+    """M of the array of ``cells``, rows from the last to the first, and the way back (empty unless ``keep``)."""
+    rows, columns = cells.g.shape[-2:]
+    edge, joins = tree(rows, columns, far_rows, far_columns, cells.source is not None)
+    used = [0, 1, *[k for k, alive in zip(FAR, (edge.far_rows, edge.far_columns), strict=True) if alive]]
+    used += [4] * edge.constant
+    blocks = cells.blocks()
+    if len(used) < 4 + edge.constant:
+        blocks = blocks[..., used, :][..., :, used]
+    inner = []
+    for step in joins:
+        blocks, volts, currents = join(*pairs(blocks, step), step)
+        if keep:
+            inner.append((volts, currents))
+    return blocks[:, 0, 0], Path(used, joins, inner)
+
+
+def descend(path: Path, x: Tensor) -> Tensor:
+    """x of every single cell (dies, R, C, 4 or 5) from that of the whole array (dies, size)."""
+    x = x[:, None, None]
+    for step, (volts, currents) in zip(reversed(path.joins), reversed(path.inner), strict=True):
+        x = merged(*carry_down(x, volts, currents, step), step)
+    whole = x.new_zeros((*x.shape[:-1], max(4, path.used[-1] + 1)))
+    whole[..., path.used] = x
+    return whole
 
 
 class Reduction(Function):
-    """M of a whole array (dies, size, size) from g, r_word, r_bit, each (dies, R, C), with the exact adjoint.
-
-    Rows and columns come padded to multiples of the blocks, rows from the last to the first; see :func:`reduce_blocks`.
-    """
+    """M of a whole array (dies, size, size) from g, r_word, r_bit and source, (dies, R, C) each; exact adjoint."""
 
     @staticmethod
-    def forward(ctx: Any, g: Tensor, r_word: Tensor, r_bit: Tensor, far_rows: bool, far_columns: bool) -> Tensor:
-        rows, columns = g.shape[-2:]
-        blocks, through, u = leaves(g, r_word, r_bit)
-        used = keep_open(rows, columns, far_rows, far_columns)
-        if len(used) < 4:
-            blocks = blocks[..., used, :][..., :, used]
-        ctx.joins = tree(rows, columns, far_rows, far_columns)
-        ctx.used, ctx.inner, ctx.counts = used, [], []
-        for step in ctx.joins:
-            ctx.counts.append(blocks.shape[2 if step.axis == "rows" else 1])
-            blocks, volts, currents = join(*pairs(blocks, step), step)
-            if any(ctx.needs_input_grad):
-                ctx.inner.append((volts, currents))
-        ctx.save_for_backward(g, through, u)
-        return blocks[:, 0, 0]
+    def forward(
+        ctx: Any, g: Tensor, r_word: Tensor, r_bit: Tensor, source: Tensor | None, far_rows: bool, far_columns: bool
+    ) -> Tensor:
+        top, ctx.path = climb(Cells(g, r_word, r_bit, source), far_rows, far_columns, any(ctx.needs_input_grad))
+        ctx.constant = source is not None
+        ctx.save_for_backward(*[g, r_word, r_bit] + [source] * ctx.constant)
+        return top
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, adjoint: Tensor) -> tuple[Tensor | None, ...]:
-        g, through, u = ctx.saved_tensors
+        path: Path = ctx.path
         bar = (adjoint + adjoint.mT)[:, None, None] / 2
-        for step, (volts, currents), count in zip(
-            reversed(ctx.joins), reversed(ctx.inner), reversed(ctx.counts), strict=True
-        ):
-            bar = merged(*lead_down(bar, volts, currents, step), step, count)
-        if len(ctx.used) < 4:
-            whole = bar.new_zeros((*bar.shape[:-2], 4, 4))
-            index = torch.tensor(ctx.used)
+        for step, (volts, currents) in zip(reversed(path.joins), reversed(path.inner), strict=True):
+            bar = merged(*lead_down(bar, volts, currents, step), step)
+        size = 4 + ctx.constant
+        if len(path.used) < size:
+            whole = bar.new_zeros((*bar.shape[:-2], size, size))
+            index = torch.tensor(path.used)
             whole[..., index[:, None], index] = bar
             bar = whole
-        along = (bar @ u[..., None])[..., 0]
+        saved = list(ctx.saved_tensors)
+        cells = Cells(saved[0], saved[1], saved[2], saved[3] if ctx.constant else None)
+        u, share, through = cells.u, cells.share, cells.through
+        along = (bar[..., :4, :4] @ u[..., None])[..., 0]
         total = (u * along).sum(-1)
-        share = torch.where(torch.isinf(g), 0.0, 1 / (1 - g * (u[..., 2] + u[..., 3])))  # of a cell in its volts
-        g_bar = total * share**2
-        word, bit = (-bar[..., k, k] - through**2 * total - 2 * through * along[..., k] for k in FAR)
-        return g_bar, word, bit, None, None
+        g_bar = share**2 * total
+        wires = [-bar[..., k, k] - through**2 * total - 2 * through * along[..., k] for k in FAR]
+        source_bar = None
+        if cells.source is not None:
+            side = 2 * bar[..., :4, 4]  # M holds s' u twice
+            beside = (u * side).sum(-1)
+            source_bar = share * beside
+            loss = cells.source * share**2 * beside  # d s'/d (g rho) = -s share^2
+            g_bar = g_bar - loss * (cells.r_word + cells.r_bit)
+            at_cell = torch.where(torch.isinf(cells.g), 0.0, cells.g)
+            carried = share * cells.source
+            wires = [wire - loss * at_cell - carried * side[..., k] for wire, k in zip(wires, FAR, strict=True)]
+        return g_bar, *wires, source_bar, None, None
 
 
-def reduce_blocks(g: Tensor, r_word: Tensor, r_bit: Tensor, *, far_rows: bool, far_columns: bool) -> Tensor:
-    """M of an array (dies, R, C): order [rows, columns, far rows, far columns], far ends if asked for.
-
-    ``r_word`` and ``r_bit`` (dies, R, C) are the segments before and below each cell. Only the first R, C of each group
-    of the tree's own, padded, edges come back.
-    """
-    dies, rows, columns = g.shape
-    flat = [t.expand(dies, rows, columns).flip(-2).contiguous() for t in (g, r_word, r_bit)]
-    whole = Reduction.apply(*flat, far_rows, far_columns)
-    joins: list[Join] = tree(rows, columns, far_rows, far_columns)
-    edges = joins[-1].above if joins else None
-    padded_rows, padded_columns = (edges.rows, edges.columns) if edges else (1, 1)
-    starts = [(0, padded_rows, rows, True), (padded_rows, padded_columns, columns, False)]
-    if far_rows:
-        starts.append((padded_rows + padded_columns, padded_rows, rows, True))
-    if far_columns:
-        starts.append((padded_rows + padded_columns + (padded_rows if far_rows else 0), padded_columns, columns, False))
-    index = torch.cat(
-        [torch.arange(s, s + n).flip(0) if turned else torch.arange(s, s + n) for s, _, n, turned in starts]
-    )
-    return whole[:, index][:, :, index]
+def edge_index(rows: int, columns: int, far_rows: bool, far_columns: bool, constant: bool) -> Tensor:
+    """Places, in the tree's own padded and upside-down x, of [rows, columns, far rows, far columns, constant]."""
+    cell, joins = tree(rows, columns, far_rows, far_columns, constant)
+    edges = joins[-1].above if joins else cell
+    row, column, index, start = torch.arange(rows).flip(0), torch.arange(columns), [], 0
+    for width, own in (
+        (edges.rows, row), (edges.columns, column), (edges.far_rows, row), (edges.far_columns, column),
+        (edges.constant, torch.zeros(1, dtype=torch.long)),
+    ):  # fmt: skip
+        if width:
+            index.append(start + own)
+        start += width
+    return torch.cat(index)

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 import analog_deq
 from analog_deq import errors
+from analog_deq.array_commands import ARRAY_COMMANDS
 from analog_deq.cell_commands import CELL_COMMANDS
 from analog_deq.cli import cli
 from analog_deq.command import find_input
@@ -155,7 +156,9 @@ def test_commands_come_in_the_order_of_the_flow() -> None:
     text = call("--help").stdout.split("Commands:")[1]
     positions = [text.index(f"  {name} ") for name in COMMANDS]
     assert positions == sorted(positions)
-    assert set(ARGUMENTS) | {"doctor"} | {command.name for command in CELL_COMMANDS} == set(COMMANDS)
+    assert set(ARGUMENTS) | {"doctor"} | {command.name for command in (*CELL_COMMANDS, *ARRAY_COMMANDS)} == set(
+        COMMANDS
+    )
 
 
 def test_version() -> None:
