@@ -23,7 +23,12 @@ def _ohm(name: str, text: str) -> Any:
 
 @click.command()
 @click.option("--resistances", type=FILE, required=True, help="CSV: a line a word line, a value a bit line, in ohm.")
-@click.option("--inputs", type=FILE, required=True, help="CSV: a line an input vector, a value a word line, in volts.")
+@click.option(
+    "--inputs",
+    type=FILE,
+    required=True,
+    help="CSV: a line an input vector, a value a word line, in volts; or one vector as a column.",
+)
 @_ohm("--r-word", "One segment of word line: before the first cell and between cells.")
 @_ohm("--r-bit", "One segment of bit line: between cells and after the last.")
 @_ohm("--r-source", "Between each row's source and its word line.")

@@ -48,12 +48,14 @@ def read_crossbar(
     """Currents of the array in ``resistances`` for the voltages in ``inputs``; writes the flat deck to ``deck``.
 
     ``resistances`` has one line a word line and one value a bit line, in ohm, 0 and ``inf`` included; ``inputs`` one
-    line for each input vector and one value a word line, in volts. ``wiring`` as in
+    line for each input vector and one value a word line, in volts, or a single vector as a column. ``wiring`` as in
     :func:`analog_deq.array.terminal_admittance`. SpecError names file, line and value; then nothing is written.
     """
     ohm = read_matrix(resistances, "ohm", infinite=True)
     volts = read_matrix(inputs, "volts", infinite=False)
     rows, columns = ohm.shape
+    if volts.shape == (rows, 1):
+        volts = volts.T  # a voltage beside each word line: one input vector, written as a column
     if volts.shape[1] != rows:
         turned = "; it looks transposed" if volts.shape[0] == rows else ""
         raise SpecError(

@@ -60,7 +60,7 @@ def test_the_deck_is_written_and_named(tmp_path):
         ("1e3,\n", "1\n", (), ("R.csv, line 1, column 2", "no value", "inf")),
         ("1e3,1e3\n1e3\n", "1,1\n", (), ("R.csv, line 2", "1 values", "line 1 has 2")),
         ("1e3,1e3\n", "1,2\n", (), ("V.csv", "2 values a line", "1 word lines", "one voltage for each word line")),
-        ("1e3\n1e3\n", "1\n1\n", (), ("transposed",)),
+        ("1e3\n1e3\n", "1,2,3\n1,2,3\n", (), ("transposed",)),
         ("1e3\n", "inf\n", (), ("V.csv, line 1, column 1", "'inf'", "finite number of volts")),
         ("\n", "1\n", (), ("R.csv", "no numbers")),
         ("1e3\n", "", (), ("V.csv", "no numbers")),
@@ -90,3 +90,9 @@ def test_a_binary_file(tmp_path):
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 2
     assert "not a text file" in result.stderr
+
+
+def test_one_vector_may_be_a_column(tmp_path):
+    line = run(tmp_path, "1e3,2e3\n4e3,5e3\n", "1,0.5\n", "--json").stdout
+    column = run(tmp_path, "1e3,2e3\n4e3,5e3\n", "1\n0.5\n", "--json").stdout
+    assert json.loads(line)["column_currents_a"] == json.loads(column)["column_currents_a"]
