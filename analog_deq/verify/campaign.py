@@ -25,6 +25,7 @@ from analog_deq.verify.dynamics import NoiseResult, Settling, run_noise, run_tra
 from analog_deq.verify.lower import LoweredNetwork
 from analog_deq.verify.samples import sample_table, spice_score
 from analog_deq.verify.signoff import Measurement
+from analog_deq.verify.supply import with_exact_supply
 from analog_deq.verify.sweeps import Bed, Sweep, SweepResult, run_sweeps
 from analog_deq.verify.unmodelled import withhold
 
@@ -82,6 +83,8 @@ def verify_network(
     everything = Sweep(network, inputs, solved.h.numpy())
     settler = Settler(model, flat, bends)
     equilibria = settler.settle([everything], [x], bed, progress)[0]
+    if not (flat or bends):
+        (equilibria,) = with_exact_supply([everything], [equilibria], bed, progress)
     measurements = compare.fixed_points(equilibria, reading, design.seed)
     measurements.append(compare.residual(equilibria, model, x))
     measurements += _answers(task, equilibria, reading, readout, design.seed)

@@ -206,6 +206,18 @@ class LoweredNetwork:
             saved_vectors(self.states),
         )
 
+    def substituted(self, x: Array, ports_v: Array, reltol: float) -> Deck:
+        """The neurons alone, at every port (images, 3N) the current the array draws there; see verify.supply."""
+        lines = reduced_network(self._parameters, [], self.port_amps(x) - ports_v @ self.array.y_ports.T)
+        command: Command = Op() if len(x) == 1 else Dc("Vk", 0, len(x) - 1, 1)
+        saved = saved_vectors(self.states, signals=("s", "zp", "zn"))
+        return self._deck("the neurons at their equilibrium", lines, [command], self._options(reltol), saved)
+
+    def read_substituted(self, plot: Plot) -> tuple[Array, Array]:
+        """Port voltages (images, 3N) and supply power (images,) of a :meth:`substituted` deck."""
+        ports = np.real(plot.columns([f"v({name})" for name in port_names(self.states)]))
+        return ports, supply_power_w(plot, self.design)
+
     def transients(
         self,
         x: Array,

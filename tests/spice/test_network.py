@@ -30,7 +30,7 @@ from analog_deq.proxy.activation import TableActivation
 from analog_deq.proxy.approximate import TiedMap
 from analog_deq.proxy.array import effective_map
 from analog_deq.proxy.mapping import ConductanceMapping
-from analog_deq.records import OK, Op, Progress
+from analog_deq.records import OK, Dc, Op, Progress
 from analog_deq.reduction import mesh, reduce_array
 from analog_deq.resources import shipped
 from analog_deq.spec import Cells, DesignSpec
@@ -41,7 +41,8 @@ from analog_deq.train.deployed import DeployedNetwork
 from analog_deq.train.network import Network
 from analog_deq.verify.dies import draw_die, needs_reading, read_dies
 from analog_deq.verify.dynamics import run_noise
-from analog_deq.verify.lower import LoweredNetwork, MeasuredStates
+from analog_deq.verify.lower import LoweredNetwork, MeasuredStates, supply_power_w
+from analog_deq.verify.supply import with_exact_supply
 from analog_deq.verify.sweeps import Bed, Sweep, run_sweeps
 
 pytestmark = pytest.mark.spice
@@ -160,6 +161,36 @@ def test_a_driver_with_a_common_mode_is_found_out_and_gets_a_coupling_from_eithe
     ours, flat = (run_sweeps([sweep], bed, Progress(), flat=f, reltol=1e-9)[0] for f in (False, True))
     assert ours.ok.all()
     assert np.abs(ours.states.z - flat.states.z).max() <= 1e-6 * FULL_SCALE
+
+
+@pytest.mark.parametrize("mismatch", [False, True], ids=["nominal", "die"])
+@pytest.mark.parametrize("r_line", [0.0, 5.0])
+def test_supply_and_converter_power_of_the_reduced_deck_are_the_flat_decks(simulator, tmp_path, r_line, mismatch):
+    d = design(STATES, INPUTS, crossbar={"r_line_ohm": r_line})
+    net = lowered(d, simulator, mismatch=mismatch)
+    sweep, bed = Sweep(net, images(), np.zeros((3, STATES))), Bed(simulator, tmp_path, 1)
+    fast = run_sweeps([sweep], bed, Progress(), reltol=1e-9)
+    (exact,) = with_exact_supply([sweep], fast, bed, Progress(), reltol=1e-9)
+    assert exact.ok.all()
+    lines = flat_network(net._parameters, net.source_volts(images()))
+    sources = [f"i(bx{q})" for q in range(2 * (INPUTS + 1))]
+    deck = build_deck(
+        "flat", lines, [Dc("Vk", 0, 2, 1)], save=[*saved_vectors(STATES), *sources], options=TIGHT, files=cells().files
+    )
+    plot = run_deck(deck, simulator=simulator, folder=tmp_path, timeout_s=60.0).plots[0]
+    assert exact.states.supply_w == pytest.approx(supply_power_w(plot, d), rel=1e-8)
+    converters = -(net.source_volts(images()) * np.real(plot.columns(sources))).sum(axis=1)
+    assert net.dac_power_w(images(), exact.states.ports_v) == pytest.approx(converters, rel=1e-7)
+    assert np.abs(fast[0].states.supply_w / exact.states.supply_w - 1).max() > 1e-6  # what the one-way deck misses
+
+
+def test_an_equilibrium_the_currents_do_not_hold_is_a_failure(simulator, tmp_path):
+    """A driver whose resistance is not what calibration said: rows read from the one-way deck are wrong, and seen."""
+    net = lowered(design(STATES, INPUTS, crossbar={"r_line_ohm": 50.0}), simulator, r_out=1e3)  # the cell has 10
+    sweep, bed = Sweep(net, images(), np.zeros((3, STATES))), Bed(simulator, tmp_path, 1)
+    (exact,) = with_exact_supply([sweep], run_sweeps([sweep], bed, Progress()), bed, Progress())
+    assert not exact.ok.any()
+    assert "do not hold the ports" in exact.status[0]
 
 
 def test_an_image_alone_equals_the_image_in_a_sweep(simulator, tmp_path):

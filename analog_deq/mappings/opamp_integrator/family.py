@@ -30,6 +30,7 @@ from analog_deq.train.models import ProxyModel
 from analog_deq.verify.dies import draw_die, needs_reading, read_dies
 from analog_deq.verify.dynamics import proxy_trajectories, round_decade, run_transients
 from analog_deq.verify.lower import LoweredNetwork
+from analog_deq.verify.supply import with_exact_supply
 from analog_deq.verify.sweeps import Bed, Sweep, run_sweeps
 
 Array = np.ndarray
@@ -153,7 +154,10 @@ class Lowered:
                 blank = np.full((len(x), network.states), np.nan)
                 return Equilibria(blank, np.full(len(x), lost[0], dtype=object), np.full(len(x), np.nan))
         h = np.zeros((len(x), network.states)) if guess is None else guess.h.numpy()
-        found = run_sweeps([Sweep(network, x, h)], bed, progress, flat=flat)[0]
+        sweep = Sweep(network, x, h)
+        found = run_sweeps([sweep], bed, progress, flat=flat)[0]
+        if not flat:
+            (found,) = with_exact_supply([sweep], [found], bed, progress)
         supply = found.states.supply_w.copy()
         if not flat and self.network is self.nominal:
             supply += network.dac_power_w(x, found.states.ports_v)
