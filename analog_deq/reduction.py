@@ -15,7 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from analog_deq.array import terminal_admittance
 from analog_deq.errors import SpecError
 
 Array = np.ndarray
@@ -93,47 +95,13 @@ def _without_wires(g: Array, terminal: Array, r_line: float, r_dac: float) -> Ar
 
 
 def _with_wires(g: Array, terminal: Array, r_line: float, r_dac: float) -> Array:
-    """As :func:`_without_wires`, with segments: rows are eliminated one by one, columns by a block Thomas sweep.
-
-    Given its terminal voltage t and the column nodes c beside it, row q sends ``a t - B c`` into the columns; the
-    column nodes then form a block-tridiagonal system with blocks of N, one per row.
-    """
+    """As :func:`_without_wires`, with segments, by nested dissection (:mod:`analog_deq.array`): N^3 operations."""
     rows, columns = g.shape
-    sources = rows - 2 * columns
-    wire = 1.0 / r_line
-    feed = np.where(np.arange(rows) < sources, 1 / (r_dac + r_line), wire)
-    eye = np.eye(columns)
-    chain = wire * (2 * eye - np.eye(columns, k=1) - np.eye(columns, k=-1))
-    chain[0, 0] -= wire
-    chain[-1, -1] -= wire
-    row_matrix = chain + g[:, :, None] * eye
-    row_matrix[:, 0, 0] += feed
-    inverse = np.linalg.inv(row_matrix)  # (rows, N, N)
-    block = g[:, :, None] * eye - g[:, :, None] * inverse * g[:, None, :]  # B of each row
-    send = g * inverse[:, :, 0] * feed[:, None]  # a of each row
-    right = np.zeros((rows, columns, len(terminal)))
-    is_row = terminal < rows
-    right[terminal[is_row], :, np.flatnonzero(is_row)] = send[terminal[is_row]]
-    right[-1, terminal[~is_row] - rows, np.flatnonzero(~is_row)] = wire
-    diagonal = block + 2 * wire * eye
-    diagonal[0] -= wire * eye
-    pivot = np.empty_like(diagonal)
-    pivot[0] = np.linalg.inv(diagonal[0])
-    for q in range(1, rows):
-        pivot[q] = np.linalg.inv(diagonal[q] - wire**2 * pivot[q - 1])
-        right[q] += wire * (pivot[q - 1] @ right[q - 1])
-    node = right  # becomes the column nodes' voltages, from the last row back
-    node[-1] = pivot[-1] @ right[-1]
-    for q in range(rows - 2, -1, -1):
-        node[q] = pivot[q] @ (right[q] + wire * node[q + 1])
-    currents = np.empty((rows + columns, len(terminal)))
-    first = inverse[:, 0, :] * g  # first row node per volt at each column node
-    currents[:rows] = -feed[:, None] * np.einsum("qn,qnt->qt", first, node)
-    own = np.flatnonzero(is_row)
-    currents[terminal[own], own] += feed[terminal[own]] * (1 - inverse[terminal[own], 0, 0] * feed[terminal[own]])
-    currents[rows:] = -wire * node[-1]
-    currents[terminal[~is_row], np.flatnonzero(~is_row)] += wire
-    return currents
+    source = torch.zeros(rows, dtype=torch.float64)
+    source[: rows - 2 * columns] = r_dac
+    with torch.no_grad():
+        y = terminal_admittance(torch.as_tensor(g), r_word_ohm=r_line, r_bit_ohm=r_line, r_source_ohm=source)
+    return np.asarray(y.numpy()[:, terminal])
 
 
 @dataclass(frozen=True, slots=True)

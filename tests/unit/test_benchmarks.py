@@ -40,7 +40,7 @@ from analog_deq.verify.verdict import Check, VerifyReport
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 SCRIPTS = (
     "monte_carlo", "whole_network", "accuracy", "pyspice", "cells", "estimators", "equilibrium", "flagship",
-    "spice_in_the_loop", "mappings",
+    "spice_in_the_loop", "mappings", "large_networks",
 )  # fmt: skip
 SHARED = ("rows", "gradient_figures", "noisy_cell", "measured_cell", "train_step", "wrong_circuits")
 KEYS = ["id", "ours", "peer", "peer_name", "ratio", "bar", "holds", "n", "spread", "machine"]
