@@ -26,6 +26,8 @@ class Stream(IntEnum):
     FINE_TUNING = 10
     READ_NOISE = 11
     DRIFT = 12
+    AUTO_ZERO = 13
+    PROGRAMMING = 14
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:

@@ -127,6 +127,24 @@ class Trim(_Frozen):
     range_a: Positive = 4e-6
 
 
+class AutoZero(_Frozen):
+    """Auto-zero of the op-amps before each read: the offset is stored on ``c_hold_f`` in series with the summing node.
+
+    The amplifier has ``gain`` while it stores; its own noise is stored with the offset, ``amplifier_noise_v`` rms. The
+    opening switch leaves a charge of ``injection_c``, with ``injection_sigma_c`` from neuron to neuron, and ``leak_a``
+    discharges the capacitor while it holds for ``hold_s``. Defaults are of ``opamp_macro`` with a 1 um switch and its
+    dummy, as measured in ngspice (docs/programming.md).
+    """
+
+    c_hold_f: Positive = 10e-12
+    gain: Positive = 1e4
+    amplifier_noise_v: NonNegative = 95e-6
+    injection_c: Finite = 0.0
+    injection_sigma_c: NonNegative = 20e-18
+    leak_a: NonNegative = 0.0
+    hold_s: NonNegative = 0.0
+
+
 class PassiveMismatch(_Frozen):
     """Relative standard deviation of the passive parts, die to die and neuron to neuron."""
 
@@ -238,6 +256,7 @@ class DesignSpec(_Frozen):
     crossbar: Crossbar
     converters: Converters = Converters()
     trim: Trim = Trim()
+    autozero: AutoZero | None = None
     mismatch: PassiveMismatch = PassiveMismatch()
     certificate: CertificateSpec = CertificateSpec()
     training: Training = Training()

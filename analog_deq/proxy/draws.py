@@ -10,6 +10,7 @@ from torch import Tensor
 
 from analog_deq.fit.parameters import Distribution, ProxyParameters
 from analog_deq.proxy.activation import TableActivation
+from analog_deq.proxy.autozero import residual_offset
 from analog_deq.spec import DesignSpec
 
 SMALLEST = 1e-3
@@ -44,9 +45,9 @@ def draw_network(
 ) -> NetworkDraw:
     """A die of ``rows`` logical rows. With ``trimmed`` the op-amp and input offsets are corrected to the trim's step.
 
-    What a trim leaves is uniform within half a step of its current DAC; without it the offset acts through the noise
-    gain of a median load. ``programmed`` (2, rows, N), in siemens, is needed where the spread depends on it; an error
-    that would take a conductance below ``SMALLEST`` of itself stops there.
+    What a trim leaves is uniform within half a step of its current DAC; without it the offset, or what an auto-zero
+    leaves of it, acts through the noise gain of a median load. ``programmed`` (2, rows, N), in siemens, is needed where
+    the spread depends on it; an error that would take a conductance below ``SMALLEST`` of itself stops there.
     """
     n, fitted = design.sizes.states, proxy.mismatch
     values = _normal(rng, fitted, n)
@@ -63,7 +64,11 @@ def draw_network(
         bias = torch.as_tensor(rng.uniform(-0.5, 0.5, n) * step * r_feedback / v_unit)
     else:
         load = float(np.mean(proxy.integrator.domain["load_siemens"]))
-        bias = -(1 + r_feedback * load) * column["vos_v"] / v_unit + column["in_offset"]
+        vos = column["vos_v"]
+        if design.autozero is not None:
+            left = residual_offset(vos.numpy(), design.autozero, design.operating.temperature_celsius, rng)
+            vos = torch.as_tensor(left)
+        bias = -(1 + r_feedback * load) * vos / v_unit + column["in_offset"]
     return NetworkDraw(
         torch.as_tensor(g[0]), torch.as_tensor(g[1]), column["r_feedback"], column["tau"], bias,
         column["sat"], column["in_scale"], column["out_offset"],

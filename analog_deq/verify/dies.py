@@ -12,14 +12,15 @@ from torch import Tensor
 from analog_deq.calibration.measurement import SPICE_OPTIONS, Bench
 from analog_deq.calibration.mismatch import READ_V, Die, NeuronMismatch, neuron_sigmas, synapse_errors
 from analog_deq.draws import Stream, deviations, generator
-from analog_deq.errors import SimulationError
+from analog_deq.errors import SimulationError, SpecError
 from analog_deq.fit.variation import extract_neurons
 from analog_deq.netlists.deck import build_deck
 from analog_deq.netlists.library import cell_arguments, cell_files
 from analog_deq.netlists.testbench import synapse_bench
 from analog_deq.proxy.array import effective_map
+from analog_deq.proxy.autozero import residual_offset
 from analog_deq.records import Deck, Op, Plot, Progress
-from analog_deq.spec import CalibrationPlan
+from analog_deq.spec import CalibrationPlan, DesignSpec
 from analog_deq.train.deployed import DeployedNetwork, ProxyStates
 from analog_deq.verify.bent import BentDie, Settler, proxy_states
 from analog_deq.verify.lower import LoweredNetwork
@@ -27,6 +28,8 @@ from analog_deq.verify.sweeps import Bed, Sweep, SweepResult, failed_sweep
 
 Array = np.ndarray
 TRIM_RIDGE = 1e-3
+OFFSETS = ("opamp.vos", "integrator.vos")
+"""Mismatch that an auto-zero stores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ def draw_die(nominal: LoweredNetwork, die: int) -> LoweredNetwork:
     """
     design, cells = nominal.design, nominal.cells
     rng = generator(design.seed, Stream.VERIFY_DIE, die)
-    drawn = deviations(rng, neuron_sigmas(cells, design.mismatch), nominal.states)
+    drawn = auto_zeroed(design, deviations(rng, neuron_sigmas(cells, design.mismatch), nominal.states), die)
     programmed = nominal.g_pos, nominal.g_neg
     both = [synapse_errors(rng, cells.synapse, g) for g in programmed]
     if needs_reading(nominal):
@@ -58,6 +61,22 @@ def draw_die(nominal: LoweredNetwork, die: int) -> LoweredNetwork:
     g_pos, g_neg = (g * (1 + part["dg"]) if part else g for g, part in zip(programmed, both, strict=True))
     changed = replace(nominal, g_pos=g_pos, g_neg=g_neg, deviations=drawn, seen=None)
     return replace(changed, reduced=changed.reduce(drive=False))
+
+
+def auto_zeroed(design: DesignSpec, drawn: dict[str, Array], die: int) -> dict[str, Array]:
+    """Deviations of a die with its op-amps' offsets as the design's auto-zero leaves them; as they are without one.
+
+    SpecError where the integrator's cell has no offset to store.
+    """
+    if design.autozero is None:
+        return drawn
+    keys = [key for key in drawn if key in OFFSETS]
+    if not keys:
+        raise SpecError(f"autozero: no offset among the mismatch of the cells ({', '.join(drawn)}); leave it out")
+    rng = generator(design.seed, Stream.AUTO_ZERO, die)
+    temperature = design.operating.temperature_celsius
+    left = {key: residual_offset(drawn[key], design.autozero, temperature, rng) for key in keys}
+    return {**drawn, **left}
 
 
 def needs_reading(nominal: LoweredNetwork) -> bool:
@@ -192,14 +211,31 @@ def read_conductances(network: LoweredNetwork, bed: Bed, progress: Progress) -> 
     return both[0], both[1]
 
 
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """Errors of what measures a die: volts rms of each reading, and a relative rms of each conductance."""
+
+    volts: float = 0.0
+    conductance: float = 0.0
+
+
 def extracted_model(
-    network: LoweredNetwork, model: DeployedNetwork, plan: CalibrationPlan, bed: Bed, progress: Progress
+    network: LoweredNetwork,
+    model: DeployedNetwork,
+    plan: CalibrationPlan,
+    bed: Bed,
+    progress: Progress,
+    *,
+    meter: Meter | None = None,
+    rng: np.random.Generator | None = None,
 ) -> DeployedNetwork:
     """The proxy of one die from measurements at its neurons' and synapses' own terminals.
 
-    Each neuron is measured alone on the calibration testbench, its parameters extracted as in the fit. Raises the
-    SimulationError of a measurement that failed: a die that cannot be measured has no proxy.
+    Each neuron is measured alone on the calibration testbench, its parameters extracted as in the fit. A ``meter`` adds
+    its errors, drawn from ``rng``, to what ngspice measured. Raises the SimulationError of a measurement that failed: a
+    die that cannot be measured has no proxy.
     """
+    meter, rng = meter or Meter(), rng or np.random.default_rng(0)
     design, proxy = model.design, model.proxy
     bench = Bench(design, plan, network.cells)
     dies = [
@@ -214,13 +250,17 @@ def extracted_model(
             raise outcome.error or SimulationError(outcome.status)
         plots.append(outcome.run.plots)
     rows = measurement.tabulate(bench, dies, plots)
+    for name in ("v", "zp", "zn"):
+        rows["mismatch"][name] += meter.volts * rng.standard_normal(len(rows["mismatch"]))
     neuron = design.neuron
     frame, _, _ = extract_neurons(
         rows["mismatch"], rows["mismatch_dynamic"], proxy.integrator, proxy.tau, proxy.activation,
         r_feedback_ohm=neuron.r_feedback_ohm, v_unit_v=neuron.v_unit_v, z_unit_v=neuron.z_unit_v,
     )  # fmt: skip
     column = {name: frame[name].to_numpy(copy=True) for name in frame.columns}
-    g_pos, g_neg = read_conductances(network, bed, progress)
+    g_pos, g_neg = (
+        g * (1 + meter.conductance * rng.standard_normal(g.shape)) for g in read_conductances(network, bed, progress)
+    )
     effective = effective_map(
         design, proxy, g_pos, g_neg, vos_v=column["vos_v"], r_feedback=column["r_feedback"],
         trim_a=0.0 if network.trim_a is None else network.trim_a,

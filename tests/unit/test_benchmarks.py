@@ -40,9 +40,13 @@ from analog_deq.verify.verdict import Check, VerifyReport
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 SCRIPTS = (
     "monte_carlo", "whole_network", "accuracy", "pyspice", "cells", "estimators", "equilibrium", "flagship",
-    "spice_in_the_loop", "mappings", "large_networks",
+    "spice_in_the_loop",
+    "mappings",
+    "large_networks",
+    "sinh_network",
+    "dies",
 )  # fmt: skip
-SHARED = ("rows", "gradient_figures", "noisy_cell", "measured_cell", "train_step", "wrong_circuits")
+SHARED = ("rows", "gradient_figures", "noisy_cell", "measured_cell", "train_step", "wrong_circuits", "trained_digits")
 KEYS = ["id", "ours", "peer", "peer_name", "ratio", "bar", "holds", "n", "spread", "machine"]
 NOWHERE = Simulator(Path("/nonexistent/ngspice"), "46", False)
 
