@@ -69,8 +69,10 @@ def load_family_inputs(design: DesignSpec, source: Path) -> FamilyInputs:
 
 
 def find_family_limits(inputs: FamilyInputs) -> Path:
-    """The limits file that the design names, shipped or beside it."""
-    return find_named(inputs.design.limits, inputs.path.parent, "data/limits", "limits", inputs.path)
+    """The limits file that the design names, shipped or beside it; without a name the one all mappings can meet."""
+    design = inputs.design
+    name = design.limits if "limits" in design.model_fields_set else "mapping"
+    return find_named(name, inputs.path.parent, "data/limits", "limits", inputs.path)
 
 
 def write_family_table(
