@@ -27,7 +27,6 @@ from analog_deq.pipeline.inputs import (
     build_or_reuse,
     certificate_sentence,
     copy_out,
-    find_named,
     method_line,
 )
 from analog_deq.provenance import file_sha256, package_sha256, package_version
@@ -138,9 +137,7 @@ def verify(
     proxy = read_family_proxy(proxy_path, inputs)
     checkpoint = matching_family_checkpoint(checkpoint_path, inputs, proxy_path)
     task = inputs.task()
-    limits_path = limits_path or find_named(
-        inputs.design.limits, inputs.path.parent, "data/limits", "limits", inputs.path
-    )
+    limits_path = limits_path or find_family_limits(inputs)
     limits, simulator = read_limits(limits_path), bed.simulator
     key = {
         "design": inputs.design.model_dump(mode="json"), "hardware": inputs.hardware_sha256(),
