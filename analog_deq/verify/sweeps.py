@@ -121,7 +121,10 @@ def run_sweeps(
             else:
                 alone.append((k, images))
         if retry:
-            progress.note(f"{len(retry)} sweeps are simulated again: halved, or with a coupling from either row")
+            progress.note(
+                f"{len(retry)} sweeps are simulated again to isolate a failing image: halved, or with a coupling from "
+                "either row"
+            )
         pending = retry
         limit_s = min(bed.timeout_s, max(RETRY_TIMEOUT_S, bed.timeout_s / 4))  # half a block needs half the time
         bed = replace(bed, timeout_s=limit_s)
