@@ -16,6 +16,7 @@ import numpy as np
 from analog_deq.errors import NetlistError
 from analog_deq.netlists.contract import Cell
 from analog_deq.netlists.deck import number
+from analog_deq.tiling.plan import Tile, check_tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class CrossbarParameters:
     """Conductances (logical rows, columns) in siemens and the array's parasitic resistances.
 
     ``errors`` maps a mismatch parameter of the synapse to its values in g_pos and g_neg, (2, logical rows, columns).
+    With ``tiles`` each has wires of its own, and devices are in tiles only (:mod:`analog_deq.tiling`).
     """
 
     g_pos: np.ndarray
@@ -30,8 +32,11 @@ class CrossbarParameters:
     r_line_ohm: float
     r_dac_ohm: float
     errors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    tiles: tuple[Tile, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.tiles:
+            check_tiles(self.tiles, *self.g_pos.shape)
         for name, values in self.errors.items():
             if values.shape != (2, *self.g_pos.shape):
                 raise NetlistError(f"errors[{name!r}] has shape {values.shape}; one value a synapse is needed")
@@ -81,25 +86,22 @@ def flat_lines(parameters: CrossbarParameters, synapse: Cell) -> list[str]:
     """
     g = np.stack([parameters.g_pos, parameters.g_neg], axis=1).reshape(-1, parameters.columns)
     errors = {key: np.swapaxes(value, 0, 1).reshape(g.shape) for key, value in parameters.errors.items()}
-    rows, columns = g.shape
     wired = parameters.r_line_ohm > 0
     wire = number(parameters.r_line_ohm)
-    lines = []
-    for q in range(rows):
-        drive = terminal(q, parameters.sources)
-        if q < parameters.sources:
-            lines += [f"Rx{q} {drive} r{q} {number(parameters.r_dac_ohm)}"]
-            drive = f"r{q}"
-        for i in range(columns):
-            if wired:
-                lines.append(f"Rr{q}_{i} {drive if i == 0 else f'r{q}_{i - 1}'} r{q}_{i} {wire}")
-                below = f"c{q + 1}_{i}" if q + 1 < rows else f"s{i}"
-                lines.append(f"Rc{q}_{i} c{q}_{i} {below} {wire}")
-                ends = f"r{q}_{i}", f"c{q}_{i}"
-            else:
-                ends = drive, f"s{i}"
-            own = {key: float(value[q, i]) for key, value in errors.items()}
-            lines.append(synapse_instance(synapse, f"Xg{q}_{i}", *ends, float(g[q, i]), own))
+    lines = [f"Rx{q} x{q} r{q} {number(parameters.r_dac_ohm)}" for q in range(parameters.sources)]
+    for tile in parameters.tiles or (Tile(0, len(g) // 2, 0, parameters.columns),):
+        for q in range(2 * tile.first_row, 2 * tile.end_row):
+            drive = f"r{q}" if q < parameters.sources else terminal(q, parameters.sources)
+            for i in range(tile.first_column, tile.end_column):
+                if wired:
+                    lines.append(f"Rr{q}_{i} {drive if i == tile.first_column else f'r{q}_{i - 1}'} r{q}_{i} {wire}")
+                    below = f"c{q + 1}_{i}" if q + 1 < 2 * tile.end_row else f"s{i}"
+                    lines.append(f"Rc{q}_{i} c{q}_{i} {below} {wire}")
+                    ends = f"r{q}_{i}", f"c{q}_{i}"
+                else:
+                    ends = drive, f"s{i}"
+                own = {key: float(value[q, i]) for key, value in errors.items()}
+                lines.append(synapse_instance(synapse, f"Xg{q}_{i}", *ends, float(g[q, i]), own))
     return lines
 
 

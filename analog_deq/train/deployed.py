@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,10 @@ from analog_deq.equilibrium.certificate import Certificate, certify
 from analog_deq.fit.forms import closed_loop_tau
 from analog_deq.fit.parameters import ProxyParameters, tau_coefficients
 from analog_deq.proxy.activation import TableActivation
-from analog_deq.proxy.array import EffectiveMap, effective_map
+from analog_deq.proxy.array import EffectiveMap, close_loop, effective_map
 from analog_deq.proxy.mapping import quantise
 from analog_deq.spec import DesignSpec
+from analog_deq.tiling import Tile, reduce_tiles
 from analog_deq.train.solving import settle
 from analog_deq.train.timing import read_from_rest
 
@@ -44,14 +46,28 @@ class DeployedNetwork:
 
     @classmethod
     def nominal(
-        cls, design: DesignSpec, proxy: ProxyParameters, g_pos: np.ndarray, g_neg: np.ndarray
+        cls,
+        design: DesignSpec,
+        proxy: ProxyParameters,
+        g_pos: np.ndarray,
+        g_neg: np.ndarray,
+        tiles: Sequence[Tile] = (),
     ) -> DeployedNetwork:
         """The array programmed to ``g_pos`` and ``g_neg``, without mismatch: its conductances are those measured.
+
+        With ``tiles`` the layer is spread over several arrays.
 
         OutOfDomainError for a conductance outside the calibrated range.
         """
         proxy.conductance.require("target_siemens", np.concatenate([g_pos, g_neg]))
-        effective = effective_map(design, proxy, *proxy.synapse.seen_arrays(g_pos, g_neg))
+        positive, negative = proxy.synapse.seen_arrays(g_pos, g_neg)
+        if tiles:
+            wires = design.crossbar
+            proxy.crossbar.require("r_line_ohm", wires.r_line_ohm)
+            parts = reduce_tiles(positive, negative, tiles, r_line_ohm=wires.r_line_ohm, r_dac_ohm=wires.r_dac_ohm)
+            effective = close_loop(design, proxy, parts)
+        else:
+            effective = effective_map(design, proxy, positive, negative)
         return cls(design, proxy, effective, TableActivation.nominal(proxy.activation), np.ones(design.sizes.states))
 
     @property

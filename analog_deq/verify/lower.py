@@ -27,6 +27,7 @@ from analog_deq.proxy.array import source_pattern
 from analog_deq.records import Alter, Command, Dc, Deck, Noise, Op, Plot, Tran
 from analog_deq.reduction import OneWay, PortAdmittance, mesh, one_way, reduce_array, thin
 from analog_deq.spec import DesignSpec
+from analog_deq.tiling import Tile, reduce_tiles
 from analog_deq.verify.mirror import MIRROR_LIMIT, MirroredRows
 
 Array = np.ndarray
@@ -53,7 +54,8 @@ class LoweredNetwork:
     N), which the reduced array is made of: without it those of g. ``deviations`` is the neurons' mismatch,
     ``r_out_ohm`` the drivers' measured output resistance, which the thin mesh needs. ``reduced`` is computed unless
     given. ``mirrored`` decks have one coupling a state (:mod:`analog_deq.verify.mirror`); a driver that does not allow
-    it makes reading the plot an error, and :meth:`unmirrored` is the network to use instead.
+    it makes reading the plot an error, and :meth:`unmirrored` is the network to use instead. With ``tiles`` the layer
+    is spread over several arrays (:mod:`analog_deq.tiling`).
     """
 
     design: DesignSpec
@@ -68,6 +70,7 @@ class LoweredNetwork:
     seen: Array | None = None
     reduced: PortAdmittance | None = None
     mirrored: bool = True
+    tiles: tuple[Tile, ...] = ()
     one_way: OneWay = field(init=False)
     fold: MirroredRows = field(init=False)
 
@@ -101,6 +104,8 @@ class LoweredNetwork:
         """The array reduced to its ports anew; ``drive`` as in :func:`reduce_array`."""
         array = self.design.crossbar
         g_pos, g_neg = (self.g_pos, self.g_neg) if self.seen is None else self.seen
+        if self.tiles:
+            return reduce_tiles(g_pos, g_neg, self.tiles, r_line_ohm=array.r_line_ohm, r_dac_ohm=array.r_dac_ohm)
         return reduce_array(g_pos, g_neg, r_line_ohm=array.r_line_ohm, r_dac_ohm=array.r_dac_ohm, drive=drive)
 
     @property
@@ -120,7 +125,7 @@ class LoweredNetwork:
             self.design.neuron,
             self.design.operating,
             self.cells,
-            CrossbarParameters(self.g_pos, self.g_neg, array.r_line_ohm, array.r_dac_ohm, self.errors),
+            CrossbarParameters(self.g_pos, self.g_neg, array.r_line_ohm, array.r_dac_ohm, self.errors, self.tiles),
             self.deviations,
             self.trim_a,
         )
