@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analog_deq.draws import Stream, deviations, generator
+from analog_deq.draws import Stream
+from analog_deq.mappings.switched_cap.mismatch import draw_deviations
 from analog_deq.mappings.switched_cap.netlist import (
-    SWITCHES,
     Bench,
     Deviations,
     harness,
@@ -22,6 +23,7 @@ from analog_deq.mappings.switched_cap.netlist import (
 from analog_deq.mappings.switched_cap.spec import Settings
 from analog_deq.netlists.deck import SPICE_OPTIONS, build_deck, number
 from analog_deq.records import OK, Command, Dc, Deck, Noise, Plot, Progress, Tran
+from analog_deq.spice.execution import Outcome
 from analog_deq.verify.sweeps import Bed
 
 UNITS: dict[str, dict[str, str]] = {
@@ -32,8 +34,6 @@ UNITS: dict[str, dict[str, str]] = {
     "mismatch": {"die": "", "drive": "", "z": "V"},
 }
 """Unit of each column; a charge's noise is in V/rtHz of pC, z is the differential row voltage."""
-ROW_F = 1e-12
-"""Capacitance of a typical row: a calibration load is driven through as many row switches as it has of these."""
 PICO = 1e12
 MOST_STEPS = 40
 """Time steps per phase at least; ngspice takes far more around the edges."""
@@ -54,13 +54,13 @@ def drive_volts(settings: Settings, load_f: float, drive_h: float) -> float:
 class _Copy:
     load_f: float
     drive_h: float
-    dev: Deviations = Deviations()
+    dev: Deviations | None = None
 
 
 def _bench_lines(bench: Bench, copies: Sequence[_Copy]) -> list[str]:
     """Copies of the neuron, each with its load on one row; ``copies`` of one deck share the load."""
     load = copies[0].load_f
-    row_ohm = bench.settings.switches.r_on_ohm * ROW_F / load
+    row_ohm = bench.settings.switches.r_on_ohm * bench.settings.plan.mean_f / load
     lines = harness(bench)
     if bench.held is None:
         lines.append(switch_model(bench, "swrow", row_ohm))
@@ -94,70 +94,71 @@ def at(plot: Plot, vector: str, times: np.ndarray | float) -> np.ndarray:
     return np.interp(times, plot.sweep, np.real(plot[vector]))
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A deck, the table it fills, how its plots become rows, and the axes that name them should it fail."""
+
+    table: str
+    deck: Deck
+    rows: Callable[[tuple[Plot, ...]], pd.DataFrame]
+    axes: dict[str, Any]
+
+    def tabulate(self, outcome: Outcome) -> pd.DataFrame:
+        """Its rows; one row of NaN with the status when there is no valid run."""
+        if outcome.run is not None:
+            return self.rows(outcome.run.plots).assign(status=OK)
+        blank = {**{name: "" if name == "output" else np.nan for name in UNITS[self.table]}, **self.axes}
+        return pd.DataFrame([{**blank, "status": outcome.status}])
+
+
 def calibrate(bench: Bench, seed: int, bed: Bed, progress: Progress) -> dict[str, pd.DataFrame]:
     """Every table of :data:`UNITS`; a deck that fails is one row of NaN with its status."""
-    plan, klu = bench.settings.plan, bed.simulator.klu
-    jobs: list[tuple[str, Deck, Callable[[tuple[Plot, ...]], pd.DataFrame], dict[str, Any]]] = []
-    for load in plan.loads_f:
-        copies = [_Copy(load, h) for h in plan.drives_h]
-        deck = _transient(bench, f"clocked neuron at {load:g} F", copies, plan.periods, klu)
-        jobs.append(("transfer", deck, lambda p, c=copies: _transfer_rows(bench, c, p[0]), {"load": load}))
-        jobs.append(("settling", deck, lambda p, c=copies: _settling_rows(bench, c, p[0]), {"load": load}))
-        for phase, outputs in (("p1", {"charge": "v(q0)", "share": "v(u0)"}), ("p2", {"master": "v(m0)"})):
-            deck = _noise_deck(bench, load, phase, list(outputs.values()))
-            axes = {"load": load, "bias": 0.0}
-            jobs.append(("noise", deck, lambda p, o=tuple(outputs), a=axes: _noise_rows(o, a, p), axes))
-    for bias in plan.biases_h:
-        axes = {"load": 0.0, "bias": bias}
-        deck = _pair_noise_deck(bench, bias)
-        jobs.append(("noise", deck, lambda p, a=axes: _noise_rows(("z", "row"), a, p), axes))
-    jobs.append(("activation", _curve_deck(bench), lambda p: _curve_rows(p[0]), {}))
-    dies = [draw_deviations(bench, seed, Stream.CALIBRATION_DIE, k) for k in range(plan.dies)]
-    middle = plan.loads_f[len(plan.loads_f) // 2]
-    for die, dev in enumerate(dies):
-        copies = [_Copy(middle, h, dev) for h in plan.drives_h]
-        deck = _transient(bench, "clocked neuron of a mismatch die", copies, plan.periods, klu)
-        jobs.append(("mismatch", deck, lambda p, c=copies, d=die: _die_rows(bench, c, d, p[0]), {"die": die}))
-    outcomes = bed.run([job[1] for job in jobs], progress)
+    jobs = [*_clocked_jobs(bench, bed.simulator.klu), *_noise_jobs(bench), *_die_jobs(bench, seed, bed.simulator.klu)]
+    jobs.append(_Job("activation", _curve_deck(bench), _curve_rows, {}))
+    outcomes = bed.run([job.deck for job in jobs], progress)
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in UNITS}
-    for (name, _, rows, axes), outcome in zip(jobs, outcomes, strict=True):
-        frame = pd.DataFrame([{**dict.fromkeys(UNITS[name], np.nan), **axes}]).astype({"output": object} if name == "noise" else {})
-        if outcome.run is not None:
-            frame = rows(outcome.run.plots)
-        tables[name].append(frame.assign(status=OK if outcome.run is not None else outcome.status))
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        tables[job.table].append(job.tabulate(outcome))
     return {name: pd.concat(frames, ignore_index=True)[[*UNITS[name], "status"]] for name, frames in tables.items()}
 
 
-def draw_deviations(bench: Bench, seed: int, stream: Stream, die: int, neurons: int = 1) -> Any:
-    """Mismatch of ``neurons`` neurons of a die: one :class:`Deviations`, or a list when more than one is asked for."""
-    sigmas = {
-        f"{slot}.{name}": sigma
-        for slot, cell in bench.cells.named.items()
-        for name, sigma in cell.mismatch_sigmas.items()
-    }
-    part, spread = bench.settings.capacitors, bench.settings.switches.sigma_feedthrough
-    sigmas["feedback"] = capacitor_sigma(bench.settings, part.feedback_f)
-    sigmas |= {f"feedthrough.{name}": spread for name in SWITCHES}
-    drawn = deviations(generator(seed, stream, die), sigmas, neurons)
-    found = []
-    for i in range(neurons):
-        one = {key: float(values[i]) for key, values in drawn.items()}
-        skew = {k.partition(".")[2]: max(v, -1.0) for k, v in one.items() if k.startswith("feedthrough.")}
-        cells = {k: v for k, v in one.items() if "." in k and not k.startswith("feedthrough.")}
-        found.append(Deviations(cells, one["feedback"], skew))
-    return found[0] if neurons == 1 else found
+def _clocked_jobs(bench: Bench, klu: bool) -> list[_Job]:
+    plan, jobs = bench.settings.plan, []
+    for load in plan.loads_f:
+        copies = [_Copy(load, h) for h in plan.drives_h]
+        deck = _transient(bench, f"clocked neuron at {load:g} F", copies, plan.periods, klu)
+        jobs.append(_Job("transfer", deck, partial(_transfer_rows, bench, copies), {"load": load}))
+        jobs.append(_Job("settling", deck, partial(_settling_rows, bench, copies), {"load": load}))
+    return jobs
 
 
-def capacitor_sigma(settings: Settings, farad: np.ndarray | float) -> Any:
-    """Relative standard deviation of a capacitor by its area, ``matching / sqrt(C / density)``; 0 for none."""
-    part = settings.capacitors
-    area = np.asarray(farad, float) / part.density_f_per_um2
-    sigma = np.where(area > 0, part.matching_um / np.sqrt(np.where(area > 0, area, 1.0)), 0.0)
-    return float(sigma) if sigma.ndim == 0 else sigma
+def _noise_jobs(bench: Bench) -> list[_Job]:
+    jobs = []
+    for load in bench.settings.plan.loads_f:
+        axes = {"load": load, "bias": 0.0}
+        for phase, outputs in (("p1", {"charge": "v(q0)", "share": "v(u0)"}), ("p2", {"master": "v(m0)"})):
+            deck = _noise_deck(bench, load, phase, list(outputs.values()))
+            jobs.append(_Job("noise", deck, partial(_noise_rows, tuple(outputs), axes), axes))
+    for row in bench.settings.plan.rows_f:
+        for bias in bench.settings.plan.biases_h:
+            axes, outputs = {"load": row, "bias": bias}, ("z", "row")
+            jobs.append(_Job("noise", _pair_noise_deck(bench, bias, row), partial(_noise_rows, outputs, axes), axes))
+    return jobs
 
 
-def _transfer_rows(bench: Bench, copies: Sequence[_Copy], plot: Plot) -> pd.DataFrame:
-    clock = bench.settings.clock
+def _die_jobs(bench: Bench, seed: int, klu: bool) -> list[_Job]:
+    plan, jobs = bench.settings.plan, []
+    middle = plan.loads_f[len(plan.loads_f) // 2]
+    for die in range(plan.dies):
+        (dev,) = draw_deviations(bench, seed, Stream.CALIBRATION_DIE, die, 1)
+        copies = [_Copy(middle, h, dev) for h in plan.drives_h]
+        deck = _transient(bench, "clocked neuron of a mismatch die", copies, plan.periods, klu)
+        jobs.append(_Job("mismatch", deck, partial(_die_rows, bench, copies, die), {"die": die}))
+    return jobs
+
+
+def _transfer_rows(bench: Bench, copies: Sequence[_Copy], plots: tuple[Plot, ...]) -> pd.DataFrame:
+    clock, plot = bench.settings.clock, plots[0]
     frames = []
     for k, copy in enumerate(copies):
         periods = np.arange(bench.settings.plan.periods)
@@ -168,9 +169,9 @@ def _transfer_rows(bench: Bench, copies: Sequence[_Copy], plot: Plot) -> pd.Data
     return pd.concat(frames)
 
 
-def _settling_rows(bench: Bench, copies: Sequence[_Copy], plot: Plot) -> pd.DataFrame:
+def _settling_rows(bench: Bench, copies: Sequence[_Copy], plots: tuple[Plot, ...]) -> pd.DataFrame:
     """The op-amp's output along the last transfer phase."""
-    clock = bench.settings.clock
+    clock, plot = bench.settings.clock, plots[0]
     start = clock.read_s(bench.settings.plan.periods - 1) - clock.transfer_s
     elapsed = np.linspace(0.02, 1.0, 99) * clock.transfer_s
     return pd.concat(
@@ -181,8 +182,8 @@ def _settling_rows(bench: Bench, copies: Sequence[_Copy], plot: Plot) -> pd.Data
     )
 
 
-def _die_rows(bench: Bench, copies: Sequence[_Copy], die: int, plot: Plot) -> pd.DataFrame:
-    rows = _transfer_rows(bench, copies, plot)
+def _die_rows(bench: Bench, copies: Sequence[_Copy], die: int, plots: tuple[Plot, ...]) -> pd.DataFrame:
+    rows = _transfer_rows(bench, copies, plots)
     last = rows[rows["period"] == bench.settings.plan.periods - 1]
     return pd.DataFrame({"die": die, "drive": last["drive"], "z": last["z"]})
 
@@ -198,13 +199,13 @@ def _noise_deck(bench: Bench, load_f: float, phase: str, outputs: list[str]) -> 
     return _deck(bench, f"noise of a neuron held in {phase}", lines, commands, [], False)
 
 
-def _pair_noise_deck(bench: Bench, bias_h: float) -> Deck:
-    """Noise of activation and driver at the driver, and behind the switches of a row of ``ROW_F``."""
+def _pair_noise_deck(bench: Bench, bias_h: float, row_f: float) -> Deck:
+    """Noise of activation and driver at the driver, and behind the switches of row lines of ``row_f``."""
     plan = bench.settings.plan
     bench = replace(bench, held="p2")
     lines = [*harness(bench), *_held_stage(bench, -bias_h * bench.settings.scales.v_unit_v)]
     for sign in "pn":
-        lines += [*row_lines(bench, f"z{sign}0", f"d{sign}0", f"z{sign}0"), f"Cz{sign} z{sign}0 0 {number(ROW_F)}"]
+        lines += [*row_lines(bench, f"z{sign}0", f"d{sign}0", f"z{sign}0"), f"Cz{sign} z{sign}0 0 {number(row_f)}"]
     commands: list[Command] = [
         Noise(o, "Vu0", plan.per_decade, plan.start_hz, plan.stop_hz) for o in ("v(dp0,dn0)", "v(zp0,zn0)")
     ]
@@ -233,5 +234,6 @@ def _curve_deck(bench: Bench) -> Deck:
     return _deck(bench, "static curve from held voltage to rows", lines, [sweep], ["v(dp0)", "v(dn0)"], False)
 
 
-def _curve_rows(plot: Plot) -> pd.DataFrame:
+def _curve_rows(plots: tuple[Plot, ...]) -> pd.DataFrame:
+    plot = plots[0]
     return pd.DataFrame({"u": plot.sweep, "z": np.real(plot["v(dp0)"] - plot["v(dn0)"])})

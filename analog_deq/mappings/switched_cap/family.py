@@ -11,11 +11,12 @@ import pandas as pd
 from torch import Tensor
 
 from analog_deq.mappings.switched_cap.calibration import UNITS, calibrate
+from analog_deq.mappings.switched_cap.deployed import SwitchedCapDeployed
 from analog_deq.mappings.switched_cap.fit import SwitchedCapProxy, fit_tables
 from analog_deq.mappings.switched_cap.lower import SwitchedCapLowered
+from analog_deq.mappings.switched_cap.model import SwitchedCapModel, UnitMapping
 from analog_deq.mappings.switched_cap.netlist import Bench, Cells, Deviations
 from analog_deq.mappings.switched_cap.network import Circuit, Die
-from analog_deq.mappings.switched_cap.proxy import SwitchedCapDeployed, SwitchedCapModel, UnitMapping
 from analog_deq.mappings.switched_cap.spec import Settings, read_settings
 from analog_deq.records import Progress
 from analog_deq.spec import DesignSpec
@@ -70,7 +71,9 @@ class SwitchedCap:
     def draw(self, die: int) -> Die:
         return Die.draw(self.bench, self.design.seed, die, self.design.sizes.states)
 
-    def lower(self, proxy: SwitchedCapProxy, programmed: Array, klu: bool, die: Die | None = None) -> SwitchedCapLowered:
+    def lower(
+        self, proxy: SwitchedCapProxy, programmed: Array, klu: bool, die: Die | None = None
+    ) -> SwitchedCapLowered:
         nominal = tuple(Deviations() for _ in range(self.design.sizes.states))
         capacitors = programmed if die is None else die.capacitors(self.bench, programmed)
         array = self.design.crossbar

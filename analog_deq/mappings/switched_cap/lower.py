@@ -9,9 +9,9 @@ import torch
 
 from analog_deq.mappings.mapping import Equilibria, Settled
 from analog_deq.mappings.switched_cap.calibration import at, clocked_options
+from analog_deq.mappings.switched_cap.deployed import SwitchedCapDeployed
 from analog_deq.mappings.switched_cap.loop_noise import LoopNoise
 from analog_deq.mappings.switched_cap.network import Circuit
-from analog_deq.mappings.switched_cap.proxy import SwitchedCapDeployed
 from analog_deq.netlists.deck import build_deck, number
 from analog_deq.records import OK, Deck, Plot, Progress, Tran
 from analog_deq.train.deployed import ProxyStates
@@ -24,6 +24,8 @@ STEPS = 20
 MOST_PASSES = 8
 AT_REST = 5e-6
 """Estimated distance from the fixed point, in units of h, at which a shooting pass is the last."""
+NUDGE = 1e-3
+"""Disturbance of a held state, in units of h, that measures the Jacobian."""
 ZERO_WIRES_NOTE = "wires left out: settled charges do not depend on them"
 
 
@@ -100,8 +102,26 @@ class SwitchedCapLowered:
         return results
 
     def run_noise(self, x: Array, nodes: list[int], bed: Bed, progress: Progress) -> Array:
-        """rms (nodes,) of readings, from transients with drawn noise; see :mod:`.loop_noise`."""
-        return LoopNoise(self.circuit, self.deployed, self.klu).rms(x, nodes, bed, progress)
+        """rms (nodes,) of readings: noise of both held phases and the clocked loop's Jacobian, all from ngspice."""
+        solved = self.deployed.solve(torch.as_tensor(x[None]), domain_share=None)
+        w, failed = solved.h.numpy()[0], np.full(len(nodes), np.nan)
+        loop = LoopNoise(self.circuit, self.deployed, x, w)
+        outcomes = bed.run([loop.reset_deck(), loop.transfer_deck()], progress)
+        jacobian = self.jacobian(x, w, bed, progress)
+        if jacobian is None or outcomes[0].run is None or outcomes[1].run is None:
+            return failed
+        noise = loop.read(outcomes[0].run.plots, outcomes[1].run.plots)
+        return loop.reading_rms(noise, jacobian)[nodes]
+
+    def jacobian(self, x: Array, w: Array, bed: Bed, progress: Progress) -> Array | None:
+        """d w' / d w (N, N) of one period of the clocked circuit at ``w`` (N,), by differences; None: a run failed."""
+        starts = [w, *(w + NUDGE * np.eye(len(w))[k] for k in range(len(w)))]
+        outcomes = bed.run([self.periods_deck(x, start, 2) for start in starts], progress)
+        held = [self.held(o.run.plots[0], 2) for o in outcomes if o.run is not None]
+        if len(held) < len(starts):
+            return None
+        before, after = (np.stack([h[k] - held[0][k] for h in held[1:]], axis=1) for k in (0, 1))
+        return np.asarray(after @ np.linalg.inv(before))
 
     def flat_deck(self, x: Array) -> Deck:
         """The whole circuit, wires among it, from rest at one image."""
@@ -151,4 +171,3 @@ class SwitchedCapLowered:
         spent = np.interp([first * period, last * period], t, energy)
         drawn = float(spent[1] - spent[0]) / ((last - first) * period)
         return drawn + float(self.circuit.dac_power_w(x)) + self.circuit.clock_power_w()
-

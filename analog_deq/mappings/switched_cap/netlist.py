@@ -178,9 +178,7 @@ def array_lines(c: np.ndarray, rows: Sequence[str], r_line_ohm: float) -> list[s
     """
     count, n = c.shape
     if r_line_ohm == 0.0:
-        return [
-            f"Cx{q}_{i} {rows[q]} s{i} {number(c[q, i])}" for q in range(count) for i in range(n) if c[q, i] > 0
-        ]
+        return [f"Cx{q}_{i} {rows[q]} s{i} {number(c[q, i])}" for q in range(count) for i in range(n) if c[q, i] > 0]
     r, lines = number(r_line_ohm), []
     for q in range(count):
         for i in range(n):

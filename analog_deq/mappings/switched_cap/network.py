@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analog_deq.draws import Stream, generator
-from analog_deq.mappings.switched_cap.calibration import capacitor_sigma, draw_deviations
+from analog_deq.mappings.switched_cap.mismatch import capacitor_sigma, draw_deviations
 from analog_deq.mappings.switched_cap.netlist import (
     SWITCHES,
     Bench,
@@ -37,8 +37,7 @@ class Die:
     @classmethod
     def draw(cls, bench: Bench, seed: int, index: int, states: int) -> Die:
         """Die ``index`` of a design's seed."""
-        drawn = draw_deviations(bench, seed, Stream.VERIFY_DIE, index, states)
-        return cls(seed, index, tuple(drawn))
+        return cls(seed, index, draw_deviations(bench, seed, Stream.VERIFY_DIE, index, states))
 
     def capacitors(self, bench: Bench, c: Array) -> Array:
         """The capacitors this die has where ``c`` (2, rows, N) was programmed."""
@@ -70,6 +69,10 @@ class Circuit:
         """Switches of the whole circuit."""
         return len(SWITCHES) * self.states + 2 * ROW_SWITCHES * int(self.c.shape[1])
 
+    def lines(self) -> Array:
+        """Capacitors by row line (2 rows, N): each row's positive line, then its negative one."""
+        return np.stack([self.c[0], self.c[1]], axis=1).reshape(-1, self.states)
+
     def levels(self, x: Array) -> Array:
         """Row voltages (..., inputs + 1) of DAC outputs ``x`` (..., M); the bias row is at one unit."""
         ones = np.ones((*x.shape[:-1], 1))
@@ -86,8 +89,7 @@ class Circuit:
                 rows.append(f"r{q}{sign}")
         lines += self._neurons()
         rows += [f"z{sign}{j}" for j in range(self.states) for sign in "pn"]
-        lined = np.stack([self.c[0], self.c[1]], axis=1).reshape(-1, self.states)
-        return lines + array_lines(lined, rows, self.r_line_ohm)
+        return lines + array_lines(self.lines(), rows, self.r_line_ohm)
 
     def folded(self, x: Array) -> list[str]:
         """The same without wires, the input rows of each column one capacitor and one source.
@@ -113,9 +115,7 @@ class Circuit:
                 lines += [f"Ce{i} e{i} s{i} {number(total[i])}"]
         lines += self._neurons()
         rows = [f"z{sign}{j}" for j in range(self.states) for sign in "pn"]
-        states = self.c[:, self.inputs :]
-        lined = np.stack([states[0], states[1]], axis=1).reshape(-1, self.states)
-        return lines + array_lines(lined, rows, 0.0)
+        return lines + array_lines(self.lines()[2 * self.inputs :], rows, 0.0)
 
     def _neurons(self) -> list[str]:
         lines = []

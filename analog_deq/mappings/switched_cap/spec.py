@@ -7,7 +7,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from analog_deq.errors import SpecError
 from analog_deq.spec import Count, DesignSpec, Loads, NonNegative, Positive, validate
 
 BOLTZMANN = 1.380649e-23
@@ -82,12 +81,18 @@ class Capacitors(_Frozen):
 
 
 class Plan(_Frozen):
-    """What calibration measures of one neuron; ``loads_f`` are the array's capacitance at its summing node."""
+    """What calibration measures of one neuron; ``loads_f`` are the array's capacitance at its summing node.
+
+    A load hangs on so many rows as it has capacitors of ``mean_f``, each behind its switch. ``rows_f`` are capacitances
+    of a row line, for the noise of a held state.
+    """
 
     loads_f: Loads = (0.5e-12, 2e-12, 4e-12, 6e-12, 8e-12, 9.5e-12, 11e-12)
-    h_max: Positive = 3.0
-    drives: Annotated[int, Field(ge=7)] = 13
+    h_max: Positive = 4.0
+    drives: Annotated[int, Field(ge=7)] = 17
     points: Annotated[int, Field(ge=21)] = 161
+    mean_f: Positive = 0.1e-12
+    rows_f: Loads = (0.2e-12, 0.5e-12, 1e-12, 1.5e-12, 2.5e-12)
     periods: Annotated[int, Field(ge=5)] = 9
     biases_h: Annotated[tuple[float, ...], Field(min_length=7)] = (0.0, 0.3, 0.6, 0.9, 1.2, 1.6, 2.2)
     start_hz: Positive = 1e3
@@ -141,7 +146,4 @@ class Settings(_Frozen):
 
 def read_settings(design: DesignSpec) -> Settings:
     """The family's settings of a design; SpecError names the key that is wrong."""
-    try:
-        return validate(Settings, design.family, Path(f"design {design.name!r}, [family]"))
-    except SpecError as error:
-        raise SpecError(str(error)) from error
+    return validate(Settings, design.family, Path(f"design {design.name!r}, [family]"))
