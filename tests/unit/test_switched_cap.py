@@ -1,4 +1,4 @@
-"""The switched-capacitor mapping without ngspice: charge conservation, the clocked map, its noise, fits of known laws."""
+"""The switched-capacitor mapping without ngspice: charge conservation, clocked map, noise, fits of known laws."""
 
 from __future__ import annotations
 

@@ -141,8 +141,9 @@ def _noise_jobs(bench: Bench) -> list[_Job]:
             jobs.append(_Job("noise", deck, partial(_noise_rows, tuple(outputs), axes), axes))
     for row in bench.settings.plan.rows_f:
         for bias in bench.settings.plan.biases_h:
-            axes, outputs = {"load": row, "bias": bias}, ("z", "row")
-            jobs.append(_Job("noise", _pair_noise_deck(bench, bias, row), partial(_noise_rows, outputs, axes), axes))
+            axes = {"load": row, "bias": bias}
+            rows = partial(_noise_rows, ("z", "row"), axes)
+            jobs.append(_Job("noise", _pair_noise_deck(bench, bias, row), rows, axes))
     return jobs
 
 
