@@ -113,6 +113,18 @@ class Crossbar(_Frozen):
         return self
 
 
+class Scaling(_Frozen):
+    """How much of the conductance range the weights use: R_F is made smaller until the largest weight needs ``g_max``.
+
+    "global" gives all neurons the same share of R_F, "column" each its own, never below ``smallest``; its largest
+    weight takes ``fill`` of the range. C_F grows as R_F shrinks, so R_F C_F stays. "none" leaves R_F as designed.
+    """
+
+    mode: Literal["none", "global", "column"] = "none"
+    smallest: Annotated[float, Field(gt=0, le=1)] = 0.1
+    fill: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
 class Converters(_Frozen):
     """Resolution of the input DACs and the readout ADCs over their full scale of +-1 unit."""
 
@@ -254,6 +266,7 @@ class DesignSpec(_Frozen):
     neuron: Neuron = Field(default=None, validate_default=True)  # a family may do without
     family: dict[str, Any] = Field(default_factory=dict)
     crossbar: Crossbar
+    scaling: Scaling = Scaling()
     converters: Converters = Converters()
     trim: Trim = Trim()
     autozero: AutoZero | None = None
@@ -279,6 +292,10 @@ class DesignSpec(_Frozen):
             raise ValueError(f'verify.images: the mapping "{OPAMP_INTEGRATOR}" simulates all of them; leave it out')
         if self.training.init == "analytic" and self.task != "qp16":
             raise ValueError('training.init = "analytic": only the task "qp16" has a circuit by construction')
+        if self.scaling.mode != "none" and self.cells.integrator is not None:
+            raise ValueError(
+                f'scaling.mode = "{self.scaling.mode}": an integrator cell has no R_F to scale; use "none"'
+            )
         sizes = self.sizes
         if self.training.readout == "identity" and sizes.states != sizes.outputs:
             raise ValueError(

@@ -32,13 +32,15 @@ def network_covariance(
     tau_s: Tensor,
     *,
     window_s: float = 0.0,
+    share: Tensor | None = None,
 ) -> Tensor:
     """Stationary covariance of z (..., N, N), in squared units, at an equilibrium with slopes ``slope`` (..., N).
 
     The proxy's :func:`~analog_deq.proxy.noise.noise_sources` through :func:`sources_covariance`, 1/f noise from the
-    calibration's first frequency on. Per-batch use: pass the batch's mean slope (N,) and get one covariance.
+    calibration's first frequency on. Per-batch use: pass the batch's mean slope (N,) and get one covariance. ``share``
+    (N,) is each neuron's share of R_F.
     """
-    sources = noise_sources(design, proxy, load, slope)
+    sources = noise_sources(design, proxy, load, slope, share)
     start_hz = proxy.noise.domain["frequency_hz"][0]
     return sources_covariance(sources, w_state, slope, tau_s, start_hz=start_hz, window_s=window_s)
 

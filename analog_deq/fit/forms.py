@@ -33,7 +33,7 @@ def closed_loop_tau(load_siemens: Load, tau0_s: float, tau_load: float) -> Load:
 
 
 def loop_noise_density(
-    load_siemens: Tensor, en: Tensor, r_feedback_ohm: float, temperature_k: float, inverse_a0: float = 0.0
+    load_siemens: Tensor, en: Tensor, r_feedback_ohm: float | Tensor, temperature_k: float, inverse_a0: float = 0.0
 ) -> Tensor:
     """One-sided white density at the integrator output, V^2/Hz, below its pole.
 
@@ -45,7 +45,9 @@ def loop_noise_density(
     return open_loop / (1 + r_feedback_ohm * total * inverse_a0) ** 2
 
 
-def loop_flicker(load_siemens: Tensor, flicker_v2: float, r_feedback_ohm: float, inverse_a0: float = 0.0) -> Tensor:
+def loop_flicker(
+    load_siemens: Tensor, flicker_v2: float, r_feedback_ohm: float | Tensor, inverse_a0: float = 0.0
+) -> Tensor:
     """1/f part of that density at 1 Hz, V^2: an op-amp's input noise ``flicker_v2`` / f through the noise gain."""
     gain = 1 + r_feedback_ohm * load_siemens
     return flicker_v2 * (gain / (1 + gain * inverse_a0)) ** 2

@@ -75,6 +75,8 @@ def fine_tune_in_spice(
     after its last step. SimulatorNotFoundError without ngspice.
     """
     inputs = load_inputs(design, cells)
+    if inputs.design.scaling.mode != "none":
+        raise SpecError(f'{design}: scaling.mode = "{inputs.design.scaling.mode}": fine-tuning keeps R_F; use "none"')
     parts = _matching(inputs, proxy, start, proxy_of)
     task, simulator = inputs.task(), find_simulator()
     flat = flat or not parts.proxy.synapse.linear

@@ -183,6 +183,7 @@ def _train(
             trained.g_pos.numpy(), trained.g_neg.numpy(), trained.readout.weight.numpy(), trained.readout.bias.numpy(),
             trained.certificate, train_sha256(inputs), proxy_sha, inputs.design.seed, trained.scores,
             {"package": package_version(), "torch": torch.__version__},
+            None if trained.r_feedback_share is None else trained.r_feedback_share.numpy(),
         )  # fmt: skip
         write_checkpoint(checkpoint, work / "net.safetensors")
 

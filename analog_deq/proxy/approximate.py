@@ -28,8 +28,13 @@ class TorchMap:
     load: Tensor
 
 
-def approximate_map(design: DesignSpec, proxy: ProxyParameters, g_pos: Tensor, g_neg: Tensor) -> TorchMap:
-    """First-order effective map of (logical rows, N) conductances; differentiable in both."""
+def approximate_map(
+    design: DesignSpec, proxy: ProxyParameters, g_pos: Tensor, g_neg: Tensor, share: Tensor | None = None
+) -> TorchMap:
+    """First-order effective map of (logical rows, N) conductances; differentiable in both.
+
+    ``share`` (N,) is each neuron's share of R_F.
+    """
     rows, n = g_pos.shape
     inputs = rows - n - 1
     g = torch.stack([g_pos, g_neg], dim=1).reshape(2 * rows, n)
@@ -42,7 +47,7 @@ def approximate_map(design: DesignSpec, proxy: ProxyParameters, g_pos: Tensor, g
     column_drop = wire * before.flip(0).cumsum(0).flip(0)
     seen = g / (1 + row_drop + column_drop)
     load = seen.sum(0)
-    r_feedback, neuron = proxy.r_feedback_ohm, design.neuron
+    r_feedback, neuron = proxy.r_feedback_ohm * (1.0 if share is None else share), design.neuron
     gain = r_feedback / (1 + (1 + r_feedback * load) * proxy.integrator.values["inverse_a0"])
     weights = (seen[0::2] - seen[1::2]) * gain * neuron.z_unit_v / neuron.v_unit_v
     offset = -((1 + r_feedback * load) * proxy.integrator.values["s0_v"] + r_feedback * proxy.input_offset_a)
@@ -59,13 +64,16 @@ class TiedMap:
     def __init__(self, design: DesignSpec, proxy: ProxyParameters) -> None:
         self.design, self.proxy = design, proxy
         self._difference: TorchMap | None = None
+        self.share: Tensor | None = None
         self.r_state = self.r_input = self.r_bias = torch.empty(0)
 
-    def tie(self, g_pos: Tensor, g_neg: Tensor) -> None:
-        """Make the map exact at these conductances (one sparse factorisation)."""
+    def tie(self, g_pos: Tensor, g_neg: Tensor, share: Tensor | None = None) -> None:
+        """Make the map exact at these conductances, and shares (N,) of R_F, which stay (one sparse factorisation)."""
+        self.share = share
+        relative = 0.0 if share is None else share.numpy() - 1
         with torch.no_grad():
-            exact = effective_map(self.design, self.proxy, g_pos.numpy(), g_neg.numpy())
-            near = approximate_map(self.design, self.proxy, g_pos, g_neg)
+            exact = effective_map(self.design, self.proxy, g_pos.numpy(), g_neg.numpy(), r_feedback=relative)
+            near = approximate_map(self.design, self.proxy, g_pos, g_neg, share)
             self._difference = TorchMap(
                 torch.as_tensor(exact.w_state) - near.w_state,
                 torch.as_tensor(exact.w_input) - near.w_input,
@@ -80,7 +88,7 @@ class TiedMap:
         """Map at conductances near the last tie. Raises RuntimeError before the first tie."""
         if self._difference is None:
             raise RuntimeError("TiedMap: call tie() before the first use")
-        near, d = approximate_map(self.design, self.proxy, g_pos, g_neg), self._difference
+        near, d = approximate_map(self.design, self.proxy, g_pos, g_neg, self.share), self._difference
         return TorchMap(
             near.w_state + d.w_state, near.w_input + d.w_input, near.bias + d.bias, (near.load + d.load).detach()
         )

@@ -34,8 +34,12 @@ class NoiseSources:
         return bool((self.loop_flicker > 0).any() or (self.state_flicker > 0).any())
 
 
-def noise_sources(design: DesignSpec, proxy: ProxyParameters, load: np.ndarray, slope: Tensor) -> NoiseSources:
+def noise_sources(
+    design: DesignSpec, proxy: ProxyParameters, load: np.ndarray, slope: Tensor, share: Tensor | None = None
+) -> NoiseSources:
     """Sources (..., N) of neurons at loads (N,) in siemens and slopes ``slope`` (..., N) = dz/dh.
+
+    ``share`` (N,) is each neuron's share of R_F.
 
     OutOfDomainError for a load outside the calibrated range.
     """
@@ -44,8 +48,9 @@ def noise_sources(design: DesignSpec, proxy: ProxyParameters, load: np.ndarray, 
     kelvin = design.operating.temperature_celsius + 273.15
     loads = torch.as_tensor(load, dtype=slope.dtype)
     en = torch.tensor(values["en_v_per_rthz"], dtype=slope.dtype)
-    loop = loop_noise_density(loads, en, proxy.r_feedback_ohm, kelvin, values["inverse_a0"])
-    slow = loop_flicker(loads, values["loop_flicker_v2"], proxy.r_feedback_ohm, values["inverse_a0"])
+    r_feedback = proxy.r_feedback_ohm * (1.0 if share is None else share)
+    loop = loop_noise_density(loads, en, r_feedback, kelvin, values["inverse_a0"])
+    slow = loop_flicker(loads, values["loop_flicker_v2"], r_feedback, values["inverse_a0"])
     size, square = slope.abs(), slope.square()
 
     def form(name: str, floor: str, by_load: Tensor | float = 0.0) -> Tensor:

@@ -18,6 +18,8 @@ from analog_deq.train.tasks.task import Score
 
 SCHEMA = "analog_deq.checkpoint/2"
 TENSORS = ("g_pos", "g_neg", "readout_weight", "readout_bias")
+SHARE = "r_feedback_share"
+"""Only in the file of a design that scales R_F."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,8 @@ class Checkpoint:
     """What is programmed and what was promised.
 
     ``g_pos``, ``g_neg`` (logical rows, N) in siemens; readout (outputs, N) and (outputs,); ``scores`` are those
-    of each method on the test samples; hashes tie it to its design and proxy.
+    of each method on the test samples; hashes tie it to its design and proxy. ``r_feedback_share`` (N,) is each
+    neuron's share of R_F, in a design that scales it.
     """
 
     g_pos: np.ndarray
@@ -38,6 +41,7 @@ class Checkpoint:
     seed: int
     scores: dict[str, Score]
     provenance: dict[str, Any]
+    r_feedback_share: np.ndarray | None = None
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -52,7 +56,8 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "provenance": checkpoint.provenance,
         "units": {"g_pos": "S", "g_neg": "S", "readout_weight": "1", "readout_bias": "1"},
     }
-    tensors = {name: np.ascontiguousarray(getattr(checkpoint, name), dtype=np.float64) for name in TENSORS}
+    names = TENSORS if checkpoint.r_feedback_share is None else (*TENSORS, SHARE)
+    tensors = {name: np.ascontiguousarray(getattr(checkpoint, name), dtype=np.float64) for name in names}
     save_file(tensors, path, metadata={"analog_deq": json.dumps(header)})
 
 
@@ -84,4 +89,5 @@ def read_checkpoint(path: Path) -> Checkpoint:
         seed=header["seed"],
         scores={name: Score(**score) for name, score in header["scores"].items()},
         provenance=header["provenance"],
+        r_feedback_share=tensors.get(SHARE),
     )

@@ -36,13 +36,17 @@ class ProxyStates:
 
 @dataclass(frozen=True, slots=True)
 class DeployedNetwork:
-    """An array programmed with given conductances, as the proxy sees it (nominal, or one die's parameters)."""
+    """An array programmed with given conductances, as the proxy sees it (nominal, or one die's parameters).
+
+    ``share`` (N,) is each neuron's share of R_F, in a design that scales it.
+    """
 
     design: DesignSpec
     proxy: ProxyParameters
     map: EffectiveMap
     act: TableActivation
     tau_scale: np.ndarray
+    share: np.ndarray | None = None
 
     @classmethod
     def nominal(
@@ -51,6 +55,7 @@ class DeployedNetwork:
         proxy: ProxyParameters,
         g_pos: np.ndarray,
         g_neg: np.ndarray,
+        share: np.ndarray | None = None,
         tiles: Sequence[Tile] = (),
     ) -> DeployedNetwork:
         """The array programmed to ``g_pos`` and ``g_neg``, without mismatch: its conductances are those measured.
@@ -60,15 +65,17 @@ class DeployedNetwork:
         OutOfDomainError for a conductance outside the calibrated range.
         """
         proxy.conductance.require("target_siemens", np.concatenate([g_pos, g_neg]))
+        relative = 0.0 if share is None else share - 1
         positive, negative = proxy.synapse.seen_arrays(g_pos, g_neg)
         if tiles:
             wires = design.crossbar
             proxy.crossbar.require("r_line_ohm", wires.r_line_ohm)
             parts = reduce_tiles(positive, negative, tiles, r_line_ohm=wires.r_line_ohm, r_dac_ohm=wires.r_dac_ohm)
-            effective = close_loop(design, proxy, parts)
+            effective = close_loop(design, proxy, parts, r_feedback=relative)
         else:
-            effective = effective_map(design, proxy, positive, negative)
-        return cls(design, proxy, effective, TableActivation.nominal(proxy.activation), np.ones(design.sizes.states))
+            effective = effective_map(design, proxy, positive, negative, r_feedback=relative)
+        act = TableActivation.nominal(proxy.activation)
+        return cls(design, proxy, effective, act, np.ones(design.sizes.states), share)
 
     @property
     def w_state(self) -> Tensor:
@@ -77,7 +84,8 @@ class DeployedNetwork:
     @property
     def tau_s(self) -> Tensor:
         """Time constant of each neuron under its load."""
-        tau = closed_loop_tau(self.map.load, *tau_coefficients(self.proxy.tau))
+        load = self.map.load if self.share is None else self.map.load * self.share
+        tau = closed_loop_tau(load, *tau_coefficients(self.proxy.tau))
         return torch.as_tensor(tau * self.tau_scale)
 
     def certificate(self) -> Certificate:

@@ -95,10 +95,13 @@ class ProxyModel(nn.Module):
     def forward(self, network: Network, x: Tensor, step: int) -> States:
         """Noisy, quantised reading of the equilibrium on one drawn die."""
         design, training = self.design, self.design.training
-        programmed = torch.stack(self.mapping.program(network.weights()))
+        weights = network.weights()
+        tied = step % self.tie_every == 0
+        share = self.mapping.feedback_share(weights, design.scaling) if tied else self.map.share
+        programmed = torch.stack(self.mapping.scaled(share).program(weights))
         g_pos, g_neg = self.proxy.synapse.seen(programmed)
-        if step % self.tie_every == 0:
-            self.map.tie(g_pos.detach(), g_neg.detach())
+        if tied:
+            self.map.tie(g_pos.detach(), g_neg.detach(), share)
         act, bias, scale = self.nominal, torch.zeros((), dtype=x.dtype), torch.ones((), dtype=x.dtype)
         slow = scale
         if training.mismatch_draws:
@@ -111,7 +114,8 @@ class ProxyModel(nn.Module):
         w = effective.w_state * scale[..., None]
         x_read = quantise(x, design.converters.dac_bits)
         u = (x_read @ effective.w_input.T + effective.bias) * scale + bias
-        tau = closed_loop_tau(effective.load, *tau_coefficients(self.proxy.tau)).detach() * slow
+        tau = closed_loop_tau(effective.load * (1.0 if share is None else share), *tau_coefficients(self.proxy.tau))
+        tau = tau.detach() * slow
         if training.read_time_s is None:
             z = settle(w, u, act, design.certificate.weight_class, tol=TOLERANCE, gradient=training.gradient)
             h = z @ w.T + u
@@ -136,6 +140,8 @@ class ProxyModel(nn.Module):
         low, high = self.proxy.noise.domain["load_siemens"]
         inside = np.clip(load.numpy(), low, high)  # a draw may leave the range by its mismatch; the noise barely moves
         window = self.design.training.read_window_s or 0.0
-        covariance = network_covariance(self.design, self.proxy, w, inside, slope.mean(0), tau, window_s=window)
+        covariance = network_covariance(
+            self.design, self.proxy, w, inside, slope.mean(0), tau, window_s=window, share=self.map.share
+        )
         rng = torch.Generator().manual_seed(self.design.seed * 7_919 + step)
         return sample_noise(covariance, rng, samples=batch)

@@ -28,13 +28,23 @@ def programmed(design: DesignSpec, proxy: ProxyParameters, network: Network) -> 
     """Conductances (logical rows, N) in siemens that hold the network's weights."""
     mapping = ConductanceMapping.of(design.neuron, design.crossbar, proxy.r_feedback_ohm)
     with torch.no_grad():
-        return mapping.program(network.weights())
+        return mapping.scaled(feedback_share(design, proxy, network)).program(network.weights())
+
+
+def feedback_share(design: DesignSpec, proxy: ProxyParameters, network: Network) -> Tensor | None:
+    """Share (N,) of R_F of each neuron by the design's scaling; None where all have R_F."""
+    mapping = ConductanceMapping.of(design.neuron, design.crossbar, proxy.r_feedback_ohm)
+    with torch.no_grad():
+        return mapping.feedback_share(network.weights(), design.scaling)
 
 
 def deploy(design: DesignSpec, proxy: ProxyParameters, network: Network) -> DeployedNetwork:
     """The network's weights programmed into the nominal circuit."""
     g_pos, g_neg = programmed(design, proxy, network)
-    return DeployedNetwork.nominal(design, proxy, g_pos.numpy(), g_neg.numpy())
+    share = feedback_share(design, proxy, network)
+    return DeployedNetwork.nominal(
+        design, proxy, g_pos.numpy(), g_neg.numpy(), None if share is None else share.numpy()
+    )
 
 
 def ideal_score(task: Task, model: Model, network: Network) -> Score:

@@ -16,7 +16,14 @@ from analog_deq.train.deployed import Readout
 from analog_deq.train.loop import train_network
 from analog_deq.train.models import IdealModel, ProxyModel
 from analog_deq.train.network import Network
-from analog_deq.train.scoring import deploy, deployed_score, network_readout, programmed, refitted_score
+from analog_deq.train.scoring import (
+    deploy,
+    deployed_score,
+    feedback_share,
+    network_readout,
+    programmed,
+    refitted_score,
+)
 from analog_deq.train.tasks import Score, Task
 
 OURS = "proxy training (ours)"
@@ -36,6 +43,7 @@ class TrainedNetwork:
     readout: Readout
     certificate: Certificate
     scores: dict[str, Score]
+    r_feedback_share: Tensor | None = None
 
 
 def train_stage(
@@ -53,7 +61,8 @@ def train_stage(
     certificate = certify_deployed(design, proxy, task, network)
     scores[OURS] = deployed_score(design, proxy, task, network)
     scores["proxy training + refitted readout"] = refitted_score(design, proxy, task, network)
-    return TrainedNetwork(g_pos, g_neg, network_readout(design, network), certificate, scores)
+    share = feedback_share(design, proxy, network)
+    return TrainedNetwork(g_pos, g_neg, network_readout(design, network), certificate, scores, share)
 
 
 def pretrained(design: DesignSpec, task: Task, progress: Progress) -> Network | None:

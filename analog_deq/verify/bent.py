@@ -118,6 +118,8 @@ def bent_passes(
     ``ports_v`` (images, 3N) of each sweep is where the cells' currents are first taken. An image that stands still
     is not simulated again.
     """
+    # the cells' currents differ from a row to its mirror image
+    sweeps = [replace(sweep, die=sweep.die.unmirrored()) for sweep in sweeps]
     places = [np.arange(len(sweep.x)) for sweep in sweeps]
     excess = [np.zeros((len(sweep.x), die.array.g.size)) for sweep, die in zip(sweeps, dies, strict=True)]
     found: list[SweepResult] = []

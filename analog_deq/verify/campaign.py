@@ -71,11 +71,13 @@ def verify_network(
     (:mod:`analog_deq.verify.bent`); transients, noise and the anchor from the flat one.
     """
     bends = not proxy.synapse.linear
-    model = DeployedNetwork.nominal(design, proxy, checkpoint.g_pos, checkpoint.g_neg)
+    model = DeployedNetwork.nominal(design, proxy, checkpoint.g_pos, checkpoint.g_neg, checkpoint.r_feedback_share)
     readout = Readout(
         as_tensor(checkpoint.readout_weight), as_tensor(checkpoint.readout_bias), design.converters.adc_bits
     )
-    network = LoweredNetwork.nominal(design, cells, checkpoint.g_pos, checkpoint.g_neg, bed.simulator.klu, proxy)
+    network = LoweredNetwork.nominal(
+        design, cells, checkpoint.g_pos, checkpoint.g_neg, bed.simulator.klu, proxy, checkpoint.r_feedback_share
+    )
     x = task.x_test
     solved = model.solve(x, domain_share=None)
     reading, inputs = solved.reading.numpy(), model.inputs(x).numpy()

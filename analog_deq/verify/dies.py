@@ -23,7 +23,7 @@ from analog_deq.records import Deck, Op, Plot, Progress
 from analog_deq.spec import CalibrationPlan, DesignSpec
 from analog_deq.train.deployed import DeployedNetwork, ProxyStates
 from analog_deq.verify.bent import BentDie, Settler, proxy_states
-from analog_deq.verify.lower import LoweredNetwork
+from analog_deq.verify.lower import LoweredNetwork, scaled_feedback
 from analog_deq.verify.sweeps import Bed, Sweep, SweepResult, failed_sweep
 
 Array = np.ndarray
@@ -53,6 +53,8 @@ def draw_die(nominal: LoweredNetwork, die: int) -> LoweredNetwork:
     design, cells = nominal.design, nominal.cells
     rng = generator(design.seed, Stream.VERIFY_DIE, die)
     drawn = auto_zeroed(design, deviations(rng, neuron_sigmas(cells, design.mismatch), nominal.states), die)
+    if nominal.deviations:  # the nominal network's only ones: its neurons' shares of R_F
+        drawn = scaled_feedback(1 + nominal.deviations["r_feedback"], drawn)
     programmed = nominal.g_pos, nominal.g_neg
     both = [synapse_errors(rng, cells.synapse, g) for g in programmed]
     if needs_reading(nominal):
@@ -117,7 +119,8 @@ def trim_currents(model: DeployedNetwork, x: Tensor, measured: Array) -> tuple[A
     error = solved.reading.mean(0) - torch.as_tensor(measured)
     normal = response.T @ response + TRIM_RIDGE * identity
     change_h = torch.linalg.solve(normal, response.T @ error)
-    amps = change_h.numpy() * design.neuron.v_unit_v / model.proxy.r_feedback_ohm
+    share = 1.0 if model.share is None else model.share
+    amps = change_h.numpy() * design.neuron.v_unit_v / (model.proxy.r_feedback_ohm * share)
     step = 2 * design.trim.range_a / (2**design.trim.bits - 1)
     clipped = int(np.sum(np.abs(amps) > design.trim.range_a))
     return np.round(np.clip(amps, -design.trim.range_a, design.trim.range_a) / step) * step, clipped

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, as_tensor
 
 from analog_deq.equilibrium.network_noise import network_covariance
 from analog_deq.equilibrium.settle import integrate
@@ -143,7 +143,10 @@ def run_noise(
     deck = network.noise(model.inputs(one).numpy()[0], list(nodes), band[0], round_decade(band[1]), flat=flat)
     outcome = bed.run([deck], progress)[0]
     slope = model.act.slope(model.solve(one).h)
-    covariance = network_covariance(design, model.proxy, model.w_state, model.map.load, slope, model.tau_s)[0]
+    share = None if model.share is None else as_tensor(model.share)
+    covariance = network_covariance(
+        design, model.proxy, model.w_state, model.map.load, slope, model.tau_s, share=share
+    )[0]
     rms_proxy = covariance.diagonal().sqrt().numpy()[list(nodes)]
     if outcome.run is None:
         blank = np.full((0, len(nodes)), np.nan)

@@ -76,11 +76,22 @@ class LoweredNetwork:
 
     @classmethod
     def nominal(
-        cls, design: DesignSpec, cells: NeuronCells, g_pos: Array, g_neg: Array, klu: bool, proxy: ProxyParameters
+        cls,
+        design: DesignSpec,
+        cells: NeuronCells,
+        g_pos: Array,
+        g_neg: Array,
+        klu: bool,
+        proxy: ProxyParameters,
+        share: Array | None = None,
     ) -> LoweredNetwork:
-        """The network programmed to ``g_pos`` and ``g_neg`` without mismatch, its conductances those fitted."""
+        """The network programmed to ``g_pos`` and ``g_neg`` without mismatch, its conductances those fitted.
+
+        ``share`` (N,) is each neuron's share of R_F.
+        """
         seen = np.stack(proxy.synapse.seen_arrays(g_pos, g_neg))
-        return cls(design, cells, g_pos, g_neg, klu, proxy.driver.values["r_out_ohm"], seen=seen)
+        scaled = {} if share is None else scaled_feedback(share)
+        return cls(design, cells, g_pos, g_neg, klu, proxy.driver.values["r_out_ohm"], scaled, seen=seen)
 
     def __post_init__(self) -> None:
         if self.reduced is None:
@@ -360,6 +371,14 @@ class LoweredNetwork:
             temperature_celsius=self.design.operating.temperature_celsius,
             arguments=self.cells.arguments,
         )
+
+
+def scaled_feedback(share: Array, drawn: Mapping[str, Array] | None = None) -> dict[str, Array]:
+    """Deviations of neurons that have ``share`` (N,) of R_F, and of its inverse of C_F, on top of those ``drawn``."""
+    own = dict(drawn or {})
+    for name, factor in (("r_feedback", share), ("c_feedback", 1 / share)):
+        own[name] = factor * (1 + own.get(name, np.zeros_like(share))) - 1
+    return own
 
 
 def similar_order(h: Array) -> Array:

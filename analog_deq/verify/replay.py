@@ -39,7 +39,13 @@ class Replay:
     def network(self, die: int | None, trim_a: np.ndarray | None = None) -> LoweredNetwork:
         """The nominal network, or one die of it with its trim currents."""
         nominal = LoweredNetwork.nominal(
-            self.design, self.cells, self.checkpoint.g_pos, self.checkpoint.g_neg, self.klu, self.proxy
+            self.design,
+            self.cells,
+            self.checkpoint.g_pos,
+            self.checkpoint.g_neg,
+            self.klu,
+            self.proxy,
+            self.checkpoint.r_feedback_share,
         )
         return nominal if die is None else replace(draw_die(nominal, die), trim_a=trim_a)
 
@@ -51,7 +57,8 @@ class Replay:
         """
         if kind == "transient" and die is not None:
             raise SpecError("--analysis transient: only of the nominal circuit; use equilibrium or noise for a die")
-        model = DeployedNetwork.nominal(self.design, self.proxy, self.checkpoint.g_pos, self.checkpoint.g_neg)
+        net = self.checkpoint
+        model = DeployedNetwork.nominal(self.design, self.proxy, net.g_pos, net.g_neg, net.r_feedback_share)
         image_x = self.task.x_test[image : image + 1]
         x = model.inputs(image_x).numpy()
         network = self.network(die, trim_a)

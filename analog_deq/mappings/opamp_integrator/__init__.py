@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from analog_deq.errors import SpecError
 from analog_deq.mappings.opamp_integrator.family import OpampIntegrator
 from analog_deq.spec import OPAMP_INTEGRATOR, DesignSpec
 
@@ -23,6 +24,10 @@ class _Kind:
     )
 
     def load(self, design: DesignSpec) -> OpampIntegrator:
+        if design.scaling.mode != "none":
+            raise SpecError(
+                f'scaling.mode = "{design.scaling.mode}": only for a design of the default stages; use "none"'
+            )
         return OpampIntegrator.of(design)
 
 
