@@ -139,6 +139,28 @@ class Trim(_Frozen):
     range_a: Positive = 4e-6
 
 
+class Programming(_Frozen):
+    """How memristors are written and when they are read; only for a synapse whose contract has a ``[device]``.
+
+    A device is written up to ``passes`` times until a verify read of ``verify_s`` is within ``tolerance_siemens``. It
+    is read at ``age_s`` after programming (by default when its statistics begin), with the noise of one read of
+    ``read_s`` unless ``read_noise`` is false.
+    """
+
+    passes: Annotated[int, Field(ge=1, le=1000)] = 1
+    tolerance_siemens: Positive | None = None
+    verify_s: Positive = 1e-6
+    age_s: Positive | None = None
+    read_noise: bool = True
+    read_s: Positive = 1e-6
+
+    @model_validator(mode="after")
+    def _verified(self) -> Programming:
+        if self.passes > 1 and self.tolerance_siemens is None:
+            raise ValueError("passes > 1 needs tolerance_siemens: without one no write is refused")
+        return self
+
+
 class AutoZero(_Frozen):
     """Auto-zero of the op-amps before each read: the offset is stored on ``c_hold_f`` in series with the summing node.
 
@@ -270,6 +292,7 @@ class DesignSpec(_Frozen):
     converters: Converters = Converters()
     trim: Trim = Trim()
     autozero: AutoZero | None = None
+    programming: Programming | None = None
     mismatch: PassiveMismatch = PassiveMismatch()
     certificate: CertificateSpec = CertificateSpec()
     training: Training = Training()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from analog_deq.errors import FitError, OutOfDomainError, SchemaError
 from analog_deq.fit.forms import hermite, monotone_slopes
+from analog_deq.programming.statistics import DeviceStatistics
 from analog_deq.provenance import Provenance, require_schema
 
 SCHEMA, SCHEMA_VERSION = "analog_deq.proxy", 3
@@ -150,6 +151,7 @@ class ProxyParameters(_Frozen):
     """Everything the proxy knows about the circuit (the parameter set psi).
 
     ``not_modelled`` maps ``power``, ``noise`` or ``mismatch`` to the cells that leave it out; ``power`` is None then.
+    ``device`` are the published statistics of a memristor, for designs with ``[programming]``.
     """
 
     provenance: Provenance
@@ -166,6 +168,7 @@ class ProxyParameters(_Frozen):
     conductance: ConductanceSpread
     crossbar: Form
     power: Form | None
+    device: DeviceStatistics | None = None
 
     @property
     def r_feedback_ohm(self) -> float:

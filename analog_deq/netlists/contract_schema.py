@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from analog_deq.programming.statistics import DriftLaw, ReadLaw
+
 ROLES: Mapping[str, tuple[str, ...]] = {
     "opamp": ("in_p", "in_n", "out", "vdd", "vss"),
     "ota": ("in_p", "in_n", "out", "vdd", "vss"),
@@ -168,6 +170,18 @@ class DriftSection(_Frozen):
     times_s: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)]
 
 
+class DeviceSection(_Frozen):
+    """What a design's ``[programming]`` draws from beside ``mismatch``: smallest conductance (S), read noise, drift.
+
+    The spread of the programming error is that of the mismatch parameter ``dg``, that of the drift the one of the
+    parameter its law names.
+    """
+
+    floor: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    read: ReadLaw | None = None
+    drift: DriftLaw | None = None
+
+
 class Tie(_Frozen):
     """Where a pin that is no role pin goes: a wire to ``from``, or an ideal source.
 
@@ -241,6 +255,7 @@ class CellContract(_Frozen):
     models: ModelsSection | None = None
     corners: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")], ProcessCorner] = Field(default_factory=dict)
     drift: DriftSection | None = None
+    device: DeviceSection | None = None
     params: dict[str, ParameterSpec] = Field(default_factory=dict)
     state: dict[str, StateSpec] = Field(default_factory=dict)
     conditions: dict[str, Condition] = Field(default_factory=dict)

@@ -15,6 +15,7 @@ from pyarrow import parquet
 from analog_deq.equilibrium.certificate import Certificate
 from analog_deq.errors import SchemaError, SpecError
 from analog_deq.fit.parameters import ProxyParameters, read_proxy
+from analog_deq.netlists.device import require_programming
 from analog_deq.netlists.neuron import NeuronCells, choose_cells, load_cells
 from analog_deq.provenance import file_sha256
 from analog_deq.records import Progress
@@ -112,6 +113,8 @@ def load_inputs(source: Path, overrides: Mapping[str, str]) -> Inputs:
     cells = load_cells(design.cells, source=place)
     _require_conditions(design, cells, design_path)
     _require_conductances(design, plan, cells, design_path)
+    if design.programming is not None:
+        require_programming(cells.synapse, design.programming)
     return Inputs(design, plan, cells, design_path)
 
 

@@ -14,6 +14,7 @@ from analog_deq.calibration.measurement import Bench
 from analog_deq.errors import SchemaError, SpecError
 from analog_deq.fit.fit import fit_proxy
 from analog_deq.fit.parameters import read_proxy, write_proxy
+from analog_deq.netlists.device import device_statistics
 from analog_deq.pipeline import families
 from analog_deq.pipeline.family_files import FamilyInputs, family_inputs
 from analog_deq.pipeline.inputs import (
@@ -141,6 +142,8 @@ def _fit(inputs: Inputs, tables: Path, runs: Path, out: Path | None, progress: P
             loaded, inputs.design, tolerances, inputs.cell_hashes(), known,
             not_modelled=inputs.cells.not_modelled, relative_spread=inputs.cells.relative_spread,
         )  # fmt: skip
+        if inputs.cells.synapse.contract.device is not None:
+            proxy = proxy.model_copy(update={"device": device_statistics(inputs.cells.synapse)})
         write_proxy(proxy, work / "proxy.json")
 
     reused, seconds = build_or_reuse(folder, make, progress, "fit")

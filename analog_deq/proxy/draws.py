@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from analog_deq.fit.parameters import Distribution, ProxyParameters
+from analog_deq.programming.design import read_die
+from analog_deq.programming.device import program
+from analog_deq.programming.statistics import DeviceStatistics
 from analog_deq.proxy.activation import TableActivation
 from analog_deq.proxy.autozero import residual_offset
-from analog_deq.spec import DesignSpec
+from analog_deq.spec import DesignSpec, Programming
 
 SMALLEST = 1e-3
 
@@ -56,8 +59,12 @@ def draw_network(
         if proxy.conductance.targets:
             raise ValueError("the spread of these conductances depends on their values; pass them as programmed")
         programmed = torch.zeros(2, rows, n, dtype=torch.float64)
-    mean, sigma = proxy.conductance.relative(programmed.numpy(), proxy.synapse.seen(programmed).numpy())
-    g = np.maximum(mean + sigma * rng.standard_normal((2, rows, n)), SMALLEST - 1)
+    seen = proxy.synapse.seen(programmed).numpy()
+    if design.programming is not None and proxy.device is not None:
+        g = np.maximum(_aged(proxy.device, design.programming, programmed.numpy(), rng) / seen - 1, SMALLEST - 1)
+    else:
+        mean, sigma = proxy.conductance.relative(programmed.numpy(), seen)
+        g = np.maximum(mean + sigma * rng.standard_normal((2, rows, n)), SMALLEST - 1)
     r_feedback, v_unit = proxy.r_feedback_ohm, design.neuron.v_unit_v
     if trimmed:
         step = 2 * design.trim.range_a / (2**design.trim.bits - 1)
@@ -73,6 +80,16 @@ def draw_network(
         torch.as_tensor(g[0]), torch.as_tensor(g[1]), column["r_feedback"], column["tau"], bias,
         column["sat"], column["in_scale"], column["out_offset"],
     )  # fmt: skip
+
+
+def _aged(device: DeviceStatistics, spec: Programming, target_s: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Conductances of memristors programmed to ``target_s``, at the design's age, as one read sees them."""
+    write, drift = rng.spawn(2)
+    written = program(
+        device, target_s, passes=spec.passes, tolerance_s=spec.tolerance_siemens, read_s=spec.verify_s,
+        write_rng=write, drift_rng=drift,
+    )  # fmt: skip
+    return read_die(written, spec, rng)
 
 
 def _normal(rng: np.random.Generator, fitted: Distribution, size: int) -> np.ndarray:

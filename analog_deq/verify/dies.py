@@ -15,8 +15,10 @@ from analog_deq.draws import Stream, deviations, generator
 from analog_deq.errors import SimulationError, SpecError
 from analog_deq.fit.variation import extract_neurons
 from analog_deq.netlists.deck import build_deck
+from analog_deq.netlists.device import device_statistics
 from analog_deq.netlists.library import cell_arguments, cell_files
 from analog_deq.netlists.testbench import synapse_bench
+from analog_deq.programming.design import instance_errors, program_die
 from analog_deq.proxy.array import effective_map
 from analog_deq.proxy.autozero import residual_offset
 from analog_deq.records import Deck, Op, Plot, Progress
@@ -48,7 +50,8 @@ def draw_die(nominal: LoweredNetwork, die: int) -> LoweredNetwork:
     """The network with the mismatch of one die, drawn in NumPy from (design seed, die) alone.
 
     Where the synapse's only error is a share of its conductance, and it is what it is programmed to, that share is
-    multiplied in. Other synapses keep their errors as parameters (:func:`needs_reading`).
+    multiplied in. Other synapses keep their errors as parameters (:func:`needs_reading`), among them memristors that
+    the design programs, which have their age and the noise of one read as well.
     """
     design, cells = nominal.design, nominal.cells
     rng = generator(design.seed, Stream.VERIFY_DIE, die)
@@ -56,6 +59,12 @@ def draw_die(nominal: LoweredNetwork, die: int) -> LoweredNetwork:
     if nominal.deviations:  # the nominal network's only ones: its neurons' shares of R_F
         drawn = scaled_feedback(1 + nominal.deviations["r_feedback"], drawn)
     programmed = nominal.g_pos, nominal.g_neg
+    if design.programming is not None:
+        own = program_die(device_statistics(cells.synapse), np.stack(programmed), design.programming, design.seed, die)
+        drift = cells.synapse.contract.drift
+        read = generator(design.seed, Stream.READ_NOISE, die)
+        errors = instance_errors(own, design.programming, None if drift is None else drift.param, read)
+        return replace(nominal, deviations=drawn, errors=errors, seen=None)
     both = [synapse_errors(rng, cells.synapse, g) for g in programmed]
     if needs_reading(nominal):
         errors = {name: np.stack([part[name] for part in both]) for name in both[0]}
@@ -84,7 +93,7 @@ def auto_zeroed(design: DesignSpec, drawn: dict[str, Array], die: int) -> dict[s
 def needs_reading(nominal: LoweredNetwork) -> bool:
     """Whether a die's conductances are known only once its cells were read in ngspice (:func:`read_die`)."""
     law_differs = nominal.seen is not None and not np.array_equal(nominal.seen, [nominal.g_pos, nominal.g_neg])
-    return law_differs or not nominal.cells.relative_spread
+    return law_differs or not nominal.cells.relative_spread or nominal.design.programming is not None
 
 
 def read_dies(
