@@ -46,6 +46,7 @@ SCRIPTS = (
     "sinh_network",
     "dies",
     "scaling",
+    "programming",
 )  # fmt: skip
 SHARED = ("rows", "gradient_figures", "noisy_cell", "measured_cell", "train_step", "wrong_circuits", "trained_digits")
 KEYS = ["id", "ours", "peer", "peer_name", "ratio", "bar", "holds", "n", "spread", "machine"]
