@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from analog_deq.errors import SpecError
-from analog_deq.mappings import gmc, opamp_integrator, rc, switched_cap
+from analog_deq.mappings import gmc, memristor, opamp_integrator, rc, switched_cap
 from analog_deq.mappings.mapping import Family, MappingKind
 from analog_deq.spec import DesignSpec
 
-KINDS: tuple[MappingKind, ...] = (opamp_integrator.MAPPING, rc.MAPPING, gmc.MAPPING, switched_cap.MAPPING)
+KINDS: tuple[MappingKind, ...] = (
+    opamp_integrator.MAPPING,
+    rc.MAPPING,
+    gmc.MAPPING,
+    memristor.MAPPING,
+    switched_cap.MAPPING,
+)
 
 MAPPINGS: Mapping[str, MappingKind] = {kind.name: kind for kind in KINDS}
 
