@@ -24,7 +24,10 @@ from analog_deq.spec import DesignSpec
 from analog_deq.verify.sweeps import Bed
 
 Array = np.ndarray
-LEVELS = 33
+LEVELS = 513
+"""Levels of the law of conductance: that of a drifting device has a kink."""
+TARGETS = 9
+"""Levels of errors and noise, evenly in the logarithm: most devices of an array are near the low end."""
 POINTS = 161
 START_HZ, STOP_HZ, PER_DECADE = 1e3, 1e11, 10
 AC_START_HZ, AC_STOP_HZ = 1e5, 1e10
@@ -66,11 +69,11 @@ class Plan:
 
     @classmethod
     def of(cls, design: DesignSpec, spec: MemristorSpec) -> Plan:
-        """Loads from half of an array at g_min to one with a third of the range on average."""
+        """Loads from half of an array at g_min to one at 0.6 of the range on average."""
         array, sizes = design.crossbar, design.sizes
         rows = sizes.inputs + 1 + sizes.states
         low = rows * array.g_min_siemens / 2
-        high = rows * max(0.3 * array.g_max_siemens, 3 * array.g_min_siemens)
+        high = rows * max(0.6 * array.g_max_siemens, 3 * array.g_min_siemens)
         full = 2 * sizes.states * array.g_max_siemens
         return cls(
             tuple(float(g) for g in np.geomspace(low, high, 7)),
@@ -141,6 +144,11 @@ def levels(design: DesignSpec) -> Array:
     return np.linspace(design.crossbar.g_min_siemens, design.crossbar.g_max_siemens, LEVELS)
 
 
+def targets(design: DesignSpec) -> Array:
+    """Conductances that errors and noise are measured at."""
+    return np.geomspace(design.crossbar.g_min_siemens, design.crossbar.g_max_siemens, TARGETS)
+
+
 def synapse_curve(design: DesignSpec, spec: MemristorSpec, cells: MemristorCells) -> Measurement:
     """Current of devices without mismatch over programmed conductance and voltage, selector included."""
     known, steps = levels(design), 4
@@ -162,7 +170,7 @@ def synapse_curve(design: DesignSpec, spec: MemristorSpec, cells: MemristorCells
 
 def synapse_noise(design: DesignSpec, spec: MemristorSpec, cells: MemristorCells) -> list[Measurement]:
     """Current noise of devices without mismatch at the read voltage."""
-    known = levels(design)[:: (LEVELS - 1) // 4]
+    known = targets(design)
     found = []
     for g in known:
         lines = [*include_lines([cells.synapse]), f"Vread read 0 dc {number(spec.z_unit_v)} ac 1"]
@@ -177,19 +185,19 @@ def synapse_noise(design: DesignSpec, spec: MemristorSpec, cells: MemristorCells
 
 def conductance(design: DesignSpec, spec: MemristorSpec, cells: MemristorCells) -> Measurement:
     """Conductances at the read voltage of devices programmed with their errors, on many dies."""
-    targets = levels(design)[:: (LEVELS - 1) // 8]
+    chosen = targets(design)
     count = 256
     lines = include_lines([cells.synapse])
     for die in range(count):
-        drawn = synapse_errors(generator(design.seed, Stream.CONDUCTANCE_DIE, die), cells.synapse, targets)
-        for k, g in enumerate(targets):
-            name = f"g{die * len(targets) + k}"
+        drawn = synapse_errors(generator(design.seed, Stream.CONDUCTANCE_DIE, die), cells.synapse, chosen)
+        for k, g in enumerate(chosen):
+            name = f"g{die * len(chosen) + k}"
             own = {key: float(values[k]) for key, values in drawn.items()}
             lines += [f"V{name} {name} 0 {number(spec.z_unit_v)}"]
             lines += device_line(name, name, "0", float(g), own, spec, cells.synapse)
-    total = count * len(targets)
+    total = count * len(chosen)
     deck = _deck("devices with their errors", design, cells, lines, [Op()], [f"i(vg{k})" for k in range(total)], True)
-    axes = pd.DataFrame({"die": np.repeat(np.arange(count), len(targets)), "target": np.tile(targets, count)})
+    axes = pd.DataFrame({"die": np.repeat(np.arange(count), len(chosen)), "target": np.tile(chosen, count)})
 
     def fill(plots: tuple[Plot, ...]) -> dict[str, Array]:
         return {"measured": -np.real(plots[0].columns([f"i(vg{k})" for k in range(total)]))[0] / spec.z_unit_v}

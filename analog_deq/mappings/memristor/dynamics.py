@@ -26,7 +26,7 @@ from analog_deq.mappings.memristor.spec import MemristorSpec
 Array = np.ndarray
 PER_DECADE = 10
 CHECK_EVERY = 200
-STEP_SHARE = 0.25
+STEP_SHARE = 0.6
 """Time step over the fastest time constant of the circuit."""
 
 

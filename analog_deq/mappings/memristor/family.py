@@ -13,6 +13,7 @@ from torch import Tensor
 
 from analog_deq.calibration.mismatch import synapse_errors
 from analog_deq.draws import Stream, deviations, generator
+from analog_deq.errors import SpecError
 from analog_deq.mappings.memristor import calibration
 from analog_deq.mappings.memristor.fitting import fit
 from analog_deq.mappings.memristor.lower import LoweredMemristor
@@ -39,7 +40,14 @@ class MemristorFamily:
     def of(cls, design: DesignSpec) -> MemristorFamily:
         """The family of a design; SpecError for a wrong key, or a cell that does not fit."""
         spec = read_family(design)
-        return cls(design, spec, load_cells(spec))
+        cells = load_cells(spec)
+        held, array = cells.synapse.contract.state["g"], design.crossbar
+        if not held.min * (1 - 1e-9) <= array.g_min_siemens < array.g_max_siemens <= held.max * (1 + 1e-9):
+            raise SpecError(
+                f"crossbar: {spec.synapse} holds {held.min:g} to {held.max:g} S, not {array.g_min_siemens:g} to "
+                f"{array.g_max_siemens:g}; keep g_min_siemens and g_max_siemens inside"
+            )
+        return cls(design, spec, cells)
 
     @property
     def hardware(self) -> dict[str, Any]:

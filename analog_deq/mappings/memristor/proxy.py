@@ -73,14 +73,17 @@ class MemristorProxy(FamilyProxy):
         """Mean and standard deviation (S) of what devices programmed to ``g`` show more, and relative read noise."""
         at, count = g.detach().numpy(), range(len(self.targets))
         columns = [[self.spread.values[f"{name}_{k}"] for k in count] for name in ("mean", "sigma")]
-        columns.append([self.read.values[f"sigma_{k}"] for k in count])
-        mean, sigma, read = (torch.as_tensor(np.interp(at, self.targets, column)) for column in columns)
-        return mean, sigma, read
+        mean, sigma = (torch.as_tensor(np.interp(at, self.targets, column)) for column in columns)
+        return mean, sigma, torch.as_tensor(self._by_log(at, "sigma"))
 
     def flicker(self, g: Array) -> Array:
-        """1/f noise of devices programmed to ``g``: density of the relative current squared at 1 Hz, 1/Hz times Hz."""
-        values = [self.read.values[f"flicker_{k}"] for k in range(len(self.targets))]
-        return np.asarray(np.interp(g, self.targets, values))
+        """1/f noise of devices programmed to ``g``: density of the relative current squared, times frequency."""
+        return self._by_log(g, "flicker")
+
+    def _by_log(self, g: Array, name: str) -> Array:
+        """A power law between targets: noise falls with the conductance so."""
+        level = [max(self.read.values[f"{name}_{k}"], 1e-30) for k in range(len(self.targets))]
+        return np.asarray(np.exp(np.interp(np.log(g), np.log(self.targets), np.log(level))))
 
 
 def open_loop(frequency_hz: Array, inverse_a0: float, gbw_hz: float, f2_hz: float) -> Array:
