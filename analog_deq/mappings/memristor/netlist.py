@@ -78,7 +78,7 @@ def load_cells(spec: MemristorSpec) -> MemristorCells:
     if len(tied) != 1 or "out_n" not in loaded["activation"].contract.pins:
         raise SpecError(
             f"family.activation = {spec.activation!r}: a pair with two outputs and a second input, its only tied pin, "
-            "is needed; diffpair_2in is one"
+            "is needed; pair_2in is one"
         )
     synapse = loaded["synapse"]
     if spec.age_s is not None:

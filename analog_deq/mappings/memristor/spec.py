@@ -26,7 +26,7 @@ class MemristorSpec(BaseModel):
 
     synapse: str = "rram_hfox"
     opamp: str = "opamp_macro"
-    activation: str = "diffpair_2in"
+    activation: str = "pair_2in"
     driver: str = "driver_macro"
     opamp_params: dict[str, Finite] = Field(default_factory=dict)
     activation_params: dict[str, Finite] = Field(default_factory=dict)
