@@ -169,7 +169,7 @@ def speed(case: Case, machine: str, repeats: int, images: int) -> Iterator[Row]:
     found: list[np.ndarray] = []
     sides = {"one": lambda: settle(1), "many": lambda: settle(images), "sweep": lambda: found.append(case.sweep(count))}
     seconds = interleave(sides, repeats)
-    yield time_row(f"{name}.rest.first_image.s", machine, seconds["one"], bar=REST_BARS.get(n))
+    yield time_row(f"{name}.rest.first_image.s", machine, seconds["one"])
     yield time_row(f"{name}.rest.s_per_image", machine, seconds["many"], bar=REST_BARS.get(n), per=images)
     yield time_row(f"{name}.equilibria.s_per_image", machine, seconds["sweep"], bar=EQUILIBRIUM_BARS.get(n), per=count)
     gap = float(np.abs(ends[images] - found[-1][:images]).max())

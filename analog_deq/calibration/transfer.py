@@ -47,7 +47,10 @@ class Transfer(AbstractMeasurement):
                 lines,
                 [Dc("Vx", -reach, reach, step)],
                 save=copy_vectors(len(block)),
-                options=SPICE_OPTIONS,
+                options={
+                    **SPICE_OPTIONS,
+                    "reltol": 1e-7,
+                },  # 1e-6 is 5e-7 of a state, all that proxy and circuit differ by
                 files=bench.cells.files,
                 temperature_celsius=design.operating.temperature_celsius,
                 arguments=bench.cells.arguments,

@@ -80,7 +80,8 @@ def fit_integrator(
 def fit_activation(transfer: pd.DataFrame, v_unit_v: float, z_unit_v: float, tolerance: float) -> Table:
     """Monotone table of z(h), h = -v / v_unit, z = (zp - zn) / (2 z_unit), driver open.
 
-    The table uses every second point of the middle load; the other points and all other loads are held out.
+    A table of every second point of the middle load is held against the other points and all other loads: those errors
+    are the goodness. The table that comes back has all points, at half the distance.
     """
     rows = transfer[transfer["driver_load"] == 0]
     loads = sorted(rows["load"].unique())
@@ -90,10 +91,7 @@ def fit_activation(transfer: pd.DataFrame, v_unit_v: float, z_unit_v: float, tol
     if np.any(np.diff(z) <= -1e-9):
         raise FitError("activation: z does not rise with h; check the polarity of the activation's pins")
     knots = slice(0, None, 2)
-    count = len(h[knots])
-    grid = np.linspace(h[knots][0], h[knots][-1], count)
-    values = PchipInterpolator(h[knots], z[knots])(grid)
-    table = torch.as_tensor(values, dtype=torch.float64)
+    grid, table = _tabulated(h[knots], z[knots])
     step = float(grid[1] - grid[0])
     slopes = monotone_slopes(table, step)
 
@@ -106,16 +104,23 @@ def fit_activation(transfer: pd.DataFrame, v_unit_v: float, z_unit_v: float, tol
     held_h = np.concatenate([h[1::2], (-others["v"] / v_unit_v).to_numpy()])
     held_z = np.concatenate([z[1::2], ((others["zp"] - others["zn"]) / (2 * z_unit_v)).to_numpy()])
     held_out = error(held_h, held_z)
+    full_grid, full = _tabulated(h, z)
     return Table(
-        start=float(grid[0]),
-        step=step,
-        values=[float(v) for v in values],
+        start=float(full_grid[0]),
+        step=float(full_grid[1] - full_grid[0]),
+        values=full.tolist(),
         variance=held_out**2,
         goodness=Goodness(
             unit="units of z, rms", train=error(h[knots], z[knots]), held_out=held_out,
-            n_train=count, n_held_out=len(held_h), tolerance=tolerance,
+            n_train=len(grid), n_held_out=len(held_h), tolerance=tolerance,
         ),
     )  # fmt: skip
+
+
+def _tabulated(h: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, torch.Tensor]:
+    """A uniform grid over ``h``, as many points, and z on it."""
+    grid = np.linspace(h[0], h[-1], len(h))
+    return grid, torch.as_tensor(PchipInterpolator(h, z)(grid), dtype=torch.float64)
 
 
 def fit_driver(transfer: pd.DataFrame, z_unit_v: float, tolerance: float) -> Form:
