@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from rows import Row, add_count, machine_name, note, parser, show, value_row
 from trained_digits import Trained, base_design, reference_proxy, train
 
 from analog_deq.draws import Stream, generator
+from analog_deq.netlists.autozero import SWITCH_SIGMA, write_autozero_cell
+from analog_deq.netlists.neuron import load_cells
 from analog_deq.records import Progress
 from analog_deq.resources import shipped
-from analog_deq.spec import AutoZero, read_plan
+from analog_deq.spec import AutoZero, DesignSpec, read_plan
 from analog_deq.spice.simulator import find_simulator
 from analog_deq.statistics import mean_interval
 from analog_deq.train.deployed import DeployedNetwork
@@ -34,6 +37,9 @@ METERS = (
     Meter(volts=10e-6), Meter(volts=100e-6), Meter(volts=1e-3), Meter(conductance=1e-3), Meter(conductance=1e-2),
 )  # fmt: skip
 TIMEOUT_S = 600.0
+ZERO_S, WINDOW_S = 1e-6, 40e-6
+ZEROED_BAR = 1e-4
+"""Units of z by which a die that zeroed itself in time may end off its static equivalent."""
 
 
 def study(net: Trained, dies: int, bed: Bed, machine: str) -> Iterator[Row]:
@@ -137,12 +143,54 @@ def extraction(net: Trained, dies: int, images: int, bed: Bed, machine: str) -> 
         yield value_row(f"dies.extracted.{what}.rms_percent_fs", machine, value, dies, interval=(min(rms), max(rms)))
 
 
+def zeroed_in_time(net: Trained, dies: int, bed: Bed, machine: str) -> Iterator[Row]:
+    """Rows of dies whose op-amps zero themselves in the transient, against the equilibrium of the static equivalent."""
+    note(f"{dies} dies zeroed in time")
+    model, x = net.model(), net.task.x_test[:1]
+    inputs, h = model.inputs(x).numpy(), model.solve(x, domain_share=None).h.numpy()
+    spec = AutoZero()
+    cell = write_autozero_cell(bed.root / "cells", spec.c_hold_f, ZERO_S)
+    lowered = net.lowered(bed.simulator.klu)
+    timed = replace(lowered, cells=load_cells(net.design.cells.model_copy(update={"opamp": str(cell)})))
+    timed = replace(timed, design=with_window(net.design))
+    for k in range(dies):
+        die = draw_die(lowered, k)
+        rng = generator(net.design.seed, Stream.AUTO_ZERO, k)
+        width = SWITCH_SIGMA * rng.standard_normal(net.design.sizes.states)
+        own = replace(
+            timed, g_pos=die.g_pos, g_neg=die.g_neg, seen=die.seen, reduced=die.reduced,
+            deviations={**die.deviations, "opamp.dw": width},
+        )  # fmt: skip
+        deck = own.transients(inputs, 0.0)
+        text = "".join(line for line in deck.text.splitlines(True) if not line.startswith(".ic"))
+        outcome = bed.run([replace(deck, text=text)], Progress())[0]
+        left = die.deviations["opamp.vos"] / (1 + spec.gain)
+        left = left + spec.injection_sigma_c / SWITCH_SIGMA * width / spec.c_hold_f
+        still = replace(die, deviations={**die.deviations, "opamp.vos": left})
+        static, plain = run_sweeps([Sweep(still, inputs, h), Sweep(die, inputs, h)], bed, Progress())
+        name = f"dies.zeroed_in_time.die_{k}"
+        yield value_row(f"{name}.failed", machine, float(outcome.run is None or not static.ok.all()), 1, bar=0)
+        if outcome.run is None:
+            continue
+        end = own.read_trajectory(outcome.run.plots[0], inputs[0])[1][-1]
+        gap = float(np.abs(end - static.states.z[0]).max())
+        yield value_row(f"{name}.off_static_units", machine, gap, net.design.sizes.states, bar=ZEROED_BAR)
+        before = float(np.abs(plain.states.z[0] - static.states.z[0]).max())
+        yield value_row(f"{name}.without_zeroing_units", machine, before, net.design.sizes.states)
+
+
+def with_window(design: DesignSpec) -> DesignSpec:
+    """The design with a transient window that holds the zeroing phase and a settling to 1e-6 after it."""
+    return design.model_copy(update={"verify": design.verify.model_copy(update={"transient_window_s": WINDOW_S})})
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of the script."""
     made = parser(__doc__ or "", "python benchmarks/dies.py --dies 60 --extracted 8")
     add_count(made, "--states", 32, "neurons")
     add_count(made, "--dies", 60, "dies of the trim and auto-zero study")
     add_count(made, "--extracted", 8, "dies whose proxies are extracted")
+    add_count(made, "--zeroed", 3, "dies that zero themselves in a transient")
     add_count(made, "--images", 50, "images of each extracted die")
     options = made.parse_args(arguments)
 
@@ -153,6 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         net = train(base_design(options.states), reference_proxy())
         with tempfile.TemporaryDirectory() as folder:
             bed = Bed(simulator, Path(folder), 1, TIMEOUT_S)
+            yield from zeroed_in_time(net, options.zeroed, bed, machine)
             yield from extraction(net, options.extracted, options.images, bed, machine)
             yield from study(net, options.dies, bed, machine)
 

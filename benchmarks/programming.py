@@ -55,9 +55,9 @@ def closed_forms(machine: str) -> Iterator[Row]:
         )
         p, left = acceptance(sigma, read_sigma, tolerance), remaining_sigma(sigma, read_sigma, tolerance)
         yield value_row(f"{name}.passes", machine, float(done.passes.mean()), DRAWS)
-        yield value_row(f"{name}.passes_off_relative", machine, abs(done.passes.mean() * p - 1), DRAWS, bar=0.01)
+        yield value_row(f"{name}.passes_off_relative", machine, float(abs(done.passes.mean() * p - 1)), DRAWS, bar=0.01)
         yield value_row(f"{name}.error_left_of_sigma", machine, float(done.error.std() / sigma), DRAWS)
-        yield value_row(f"{name}.error_off_relative", machine, abs(done.error.std() / left - 1), DRAWS, bar=0.01)
+        yield value_row(f"{name}.error_off_relative", machine, float(abs(done.error.std() / left - 1)), DRAWS, bar=0.01)
 
 
 def pcm_design(states: int) -> DesignSpec:

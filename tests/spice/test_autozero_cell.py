@@ -96,12 +96,12 @@ def test_a_network_zeroed_in_time_ends_where_its_static_equivalent_is(simulator:
     deck = zeroed.transients(x, 0.0)
     started = "".join(line for line in deck.text.splitlines(True) if not line.startswith(".ic"))  # in its zeroing phase
     run = run_deck(replace(deck, text=started), simulator=simulator, folder=tmp_path / "tran", timeout_s=60.0)
-    end = zeroed.read_trajectory(run.plots[0])[1][-1]
+    end = zeroed.read_trajectory(run.plots[0], x[0])[1][-1]
 
     def static(offsets: np.ndarray) -> np.ndarray:
         own = LoweredNetwork(d, load_cells(Cells()), g_pos, g_neg, simulator.klu, 10.0, {"opamp.vos": offsets})
         plot = run_deck(own.equilibria(x), simulator=simulator, folder=tmp_path / "dc", timeout_s=60.0).plots[0]
-        return own.read_states(plot).z[0]
+        return own.read_states(plot, x).z[0]
 
     charge = AutoZero().injection_sigma_c / SWITCH_SIGMA * dw
     assert np.abs(end - static(vos / (1 + GAIN) + charge / HOLD_F)).max() < 1e-5
