@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from analog_deq.netlists.model_library import resolve_library
 from analog_deq.pipeline.inputs import load_inputs
 from analog_deq.proxy.activation import numpy_activation
 from analog_deq.tables import read_table
+from analog_deq.train.checkpoint import read_checkpoint
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.spice]
 
@@ -189,6 +191,35 @@ def test_a_cell_whose_spread_follows_its_state(tmp_path: Path, invoke) -> None:
     assert checks["net.noise_ratio"]["status"] == "fail"
     (noise,) = swapped.decks("output noise of the whole network")
     assert noise.count(" pcm g=") == 2 * 4 * (64 + 1 + 4)
+
+
+def test_a_design_programs_ages_zeroes_and_scales_from_its_own_keys(tmp_path: Path, invoke) -> None:
+    """A day after programming; the parameters of the flat dies carry the age, and the checkpoint the shares of R_F."""
+    design, plan = scaled(0.5e-6, 25e-6, 4.0)
+    keys = (
+        "[programming]\nage_s = 86400.0\npasses = 5\ntolerance_siemens = 0.5e-6\n\n[autozero]\n\n"
+        '[scaling]\nmode = "column"\n\n[crossbar]'
+    )
+    write_small(tmp_path, {**design, "[crossbar]": keys}, plan)
+    swapped = run_swapped(tmp_path, invoke, "--cell", "synapse=pcm")
+    assert_sound(swapped.checks)
+    assert swapped.proxy.device is not None
+    (path,) = swapped.folder.glob("runs/train/*/net.safetensors")
+    checkpoint = read_checkpoint(path)
+    share = checkpoint.r_feedback_share
+    assert share is not None
+    assert share.max() < 1.0
+    assert share.min() < share.max()
+    (read,) = swapped.decks("every synapse of one die, read back")
+    assert read.count(" t=86400.0") == read.count(" pcm ") > 0
+    (die,) = [deck for deck in swapped.decks("equilibria of the whole network") if "vos=" in deck][:1]
+    offsets = [abs(float(value)) for value in re.findall(r"opamp_macro.*? vos=(\S+)", die)]
+    assert max(offsets) < 5 * 97e-6  # what the auto-zero leaves of 1 mV
+
+    write_small(tmp_path, {"[crossbar]": "[programming]\nage_s = 86400.0\n\n[crossbar]"})
+    refused = invoke("run", "small.toml", cwd=tmp_path)
+    assert refused.exit_code == 2
+    assert "no statistics of its own" in refused.stderr
 
 
 @pytest.mark.parametrize("cell", ["sinh_synapse", "rram_hfox"])
