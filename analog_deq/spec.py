@@ -95,7 +95,8 @@ class Crossbar(_Frozen):
     """Programmable conductances and the parasitic resistances of the array.
 
     ``levels`` is the number of programmable conductance values from ``g_min`` to ``g_max`` (0: analogue).
-    ``r_line_ohm`` is one wire segment between neighbouring cells, on rows and on columns.
+    ``r_line_ohm`` is one wire segment between neighbouring cells, on rows and on columns; ``c_wire_f`` its capacitance
+    to ground, ``c_cell_f`` that across a cell. The proxy knows neither: they show in transients and noise of decks.
     """
 
     g_min_siemens: Positive
@@ -103,6 +104,8 @@ class Crossbar(_Frozen):
     levels: Annotated[int, Field(ge=0)] = 0
     r_line_ohm: NonNegative = 0.0
     r_dac_ohm: Positive = 10.0
+    c_wire_f: NonNegative = 0.0
+    c_cell_f: NonNegative = 0.0
 
     @model_validator(mode="after")
     def _ordered(self) -> Crossbar:
@@ -331,7 +334,10 @@ class DesignSpec(_Frozen):
     def hardware(self) -> dict[str, Any]:
         """The parts that decide what calibration measures: operating point, cells, neuron, array, mismatch."""
         keep = {"operating", "cells", "neuron", "crossbar", "mismatch"}
-        return self.model_dump(include=keep, exclude_none=True)
+        parts = self.model_dump(include=keep, exclude_none=True)
+        for name in ("c_wire_f", "c_cell_f"):  # no measurement of calibration feels them
+            parts["crossbar"].pop(name)
+        return parts
 
 
 class TransferPlan(_Frozen):

@@ -13,7 +13,7 @@ import numpy as np
 
 from analog_deq.errors import SimulationError
 from analog_deq.fit.parameters import ProxyParameters
-from analog_deq.netlists.crossbar import CrossbarParameters
+from analog_deq.netlists.crossbar import CrossbarParameters, lumped_capacitors
 from analog_deq.netlists.deck import build_deck, number
 from analog_deq.netlists.network import (
     NetworkParameters,
@@ -136,7 +136,16 @@ class LoweredNetwork:
             self.design.neuron,
             self.design.operating,
             self.cells,
-            CrossbarParameters(self.g_pos, self.g_neg, array.r_line_ohm, array.r_dac_ohm, self.errors, self.tiles),
+            CrossbarParameters(
+                self.g_pos,
+                self.g_neg,
+                array.r_line_ohm,
+                array.r_dac_ohm,
+                self.errors,
+                self.tiles,
+                array.c_wire_f,
+                array.c_cell_f,
+            ),
             self.deviations,
             self.trim_a,
         )
@@ -336,7 +345,7 @@ class LoweredNetwork:
     def _mesh(self, x: Array) -> list[str]:
         self._require_seen()
         branches = mesh(thin(self.array, self.r_out_ohm).ports.y_ports)
-        return reduced_network(self._parameters, branches, self.port_amps(x))
+        return reduced_network(self._parameters, branches, self.port_amps(x)) + self._capacitors()
 
     def _one_way(self, x: Array, nudge_a: Array | None = None) -> list[str]:
         self._require_seen()
@@ -344,7 +353,11 @@ class LoweredNetwork:
         branches = mesh(form.summing) + [(self.states + k, -1, float(g)) for k, g in enumerate(form.own)]
         amps, _ = self.deck_amps(x, nudge_a)
         coupling = self.fold.coupling if self.mirrored else form.coupling
-        return reduced_network(self._parameters, branches, amps, coupling)
+        return reduced_network(self._parameters, branches, amps, coupling) + self._capacitors()
+
+    def _capacitors(self) -> list[str]:
+        neuron = self.design.neuron
+        return lumped_capacitors(self._parameters.crossbar, neuron.r_feedback_ohm * neuron.c_feedback_f)
 
     def _require_seen(self) -> None:
         if self.errors and self.seen is None:

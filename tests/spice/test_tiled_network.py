@@ -13,6 +13,7 @@ from analog_deq.netlists.neuron import load_cells
 from analog_deq.proxy.mapping import ConductanceMapping
 from analog_deq.records import Progress
 from analog_deq.spec import Cells, DesignSpec
+from analog_deq.spice.runner import run_deck
 from analog_deq.spice.simulator import Simulator
 from analog_deq.tiling import Tile, cut, unrolled, unrolled_mask
 from analog_deq.verify.lower import LoweredNetwork
@@ -76,3 +77,25 @@ def test_cutting_a_layer_brings_it_nearer_to_the_array_without_wires(simulator, 
     lost = np.abs(states["whole"] - states["ideal"]).max()
     assert lost > 1e-3
     assert np.abs(states["tiled"] - states["ideal"]).max() < 0.6 * lost
+
+
+@pytest.mark.parametrize("c_cell", [0.0, 4e-15])
+def test_wire_and_cell_capacitance_at_the_ports_settles_as_the_flat_deck_does(simulator, tmp_path, c_cell):
+    """Just inside the bound on the wires' delay: readings within 1e-4 of a unit all along, which is less than the
+    capacitances move them by.
+    """
+    wires = {"r_line_ohm": 40.0, "c_wire_f": 16e-15 - c_cell, "c_cell_f": c_cell}
+    d = design(SIDE**2, SIDE**2, crossbar=wires, verify={"transient_window_s": 1.5e-6})
+    g_pos, g_neg, _ = convolution(d)
+    x = np.round(np.random.default_rng(8).uniform(-1, 1, (1, SIDE**2)) * 127) / 127
+    bare = d.model_copy(update={"crossbar": d.crossbar.model_copy(update={"c_wire_f": 0.0, "c_cell_f": 0.0})})
+    traces = {}
+    for name, of, flat in (("ours", d, False), ("flat", d, True), ("bare", bare, True)):
+        net = LoweredNetwork(of, load_cells(Cells()), g_pos, g_neg, simulator.klu, 10.0)
+        deck = net.transients(x, 0.0, flat=flat, reltol=1e-6, points=600)
+        t, z, _ = net.read_trajectory(run_deck(deck, simulator=simulator, folder=tmp_path).plots[0], x[0], flat=flat)
+        traces[name] = np.stack([np.interp(np.linspace(0, 1.5e-6, 2000), t, column) for column in z.T])
+    moved = np.abs(traces["flat"] - traces["bare"]).max()
+    missed = np.abs(traces["ours"] - traces["flat"]).max()
+    assert missed < 1e-4
+    assert missed < 0.8 * moved

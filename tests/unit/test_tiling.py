@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers import design
 from torch.nn.functional import conv2d
 
-from analog_deq.errors import SpecError
+from analog_deq.errors import NetlistError, SpecError
+from analog_deq.netlists.crossbar import CrossbarParameters, flat_lines, lumped_capacitors
+from analog_deq.netlists.neuron import load_cells
 from analog_deq.reduction import reduce_array
+from analog_deq.spec import Cells
 from analog_deq.tiling import Converter, Tile, cut, partial_sums, patches, reduce_tiles, unrolled, unrolled_mask
 
 ROWS, COLUMNS = 9, 4  # 4 inputs, bias, 4 states
@@ -147,3 +151,35 @@ def test_a_converter_clips_and_says_so():
     )
     assert found.clipped > 0
     assert np.abs(found.digital).max() == pytest.approx(small.range_a)
+
+
+# --- capacitance ----------------------------------------------------------------------------------------------------
+
+
+def test_a_row_and_a_column_hold_what_their_wires_and_cells_do():
+    g_pos, g_neg = conductances()
+    tiles = cut(ROWS, COLUMNS, 5, 2)
+    array = CrossbarParameters(g_pos, g_neg, 2.0, 10.0, tiles=tiles, c_wire_f=2e-15, c_cell_f=1e-15)
+    held = {line.split()[1]: float(line.split()[3]) for line in lumped_capacitors(array, 1e-7)}
+    assert held["s0"] == pytest.approx(2 * ROWS * 3e-15)
+    assert held["zn3"] == pytest.approx(COLUMNS * 3e-15)
+    assert len(held) == 3 * COLUMNS
+    flat = flat_lines(array, load_cells(Cells()).synapse)
+    assert sum(line.startswith(("Cw", "Cv")) for line in flat) == 2 * 2 * ROWS * COLUMNS
+    assert sum(line.startswith("Cx") for line in flat) == 2 * ROWS * COLUMNS
+
+
+def test_wires_too_slow_for_the_ports_are_refused_until_tiles_are_small_enough():
+    g_pos, g_neg = conductances()
+    slow = {"c_wire_f": 25e-15, "c_cell_f": 0.0}
+    with pytest.raises(NetlistError, match="use the flat deck"):
+        lumped_capacitors(CrossbarParameters(g_pos, g_neg, 50.0, 10.0, **slow), 50e-9)
+    assert lumped_capacitors(
+        CrossbarParameters(g_pos, g_neg, 50.0, 10.0, tiles=cut(ROWS, COLUMNS, 5, 4), **slow), 50e-9
+    )
+
+
+def test_calibration_does_not_ask_for_the_arrays_capacitance():
+    crossbar = {"g_min_siemens": 1e-6, "g_max_siemens": 1e-4}
+    plain, loaded = (design(crossbar={**crossbar, "c_wire_f": c}) for c in (0.0, 1e-15))
+    assert plain.hardware() == loaded.hardware()
