@@ -42,7 +42,7 @@ SCRIPTS = (
     "monte_carlo", "whole_network", "accuracy", "pyspice", "cells", "estimators", "equilibrium", "flagship",
     "spice_in_the_loop",
     "mappings",
-    "large_networks",
+    "large_networks", "tiling",
     "sinh_network",
     "dies",
     "scaling",
