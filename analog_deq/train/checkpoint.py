@@ -79,8 +79,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if missing:
         raise SchemaError(f"{path}: tensors {missing} are missing; the file was edited, train again")
     for name in ("g_pos", "g_neg"):
-        if not (np.isfinite(tensors[name]).all() and (tensors[name] > 0).all()):
-            raise SchemaError(f"{path}: {name} holds a conductance that is not finite and positive")
+        if not (np.isfinite(tensors[name]).all() and (tensors[name] >= 0).all()):
+            raise SchemaError(f"{path}: {name} holds a value that is not finite and positive, or 0 for no device")
     return Checkpoint(
         **{name: tensors[name] for name in TENSORS},
         certificate=Certificate.from_dict(header["certificate"]),
