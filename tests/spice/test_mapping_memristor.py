@@ -98,6 +98,11 @@ def test_the_whole_network_is_the_same_flat_and_reduced(bed, calibrated, synapse
     assert flat.ok.all()
     assert np.abs(reduced.z - flat.z).max() <= 1e-6
     assert reduced.supply_w == pytest.approx(flat.supply_w, rel=1e-6)
+    walked = solve(bed, lowered.walk(X[1].numpy()))
+    on_the_way = np.linspace(0, 1, len(walked.sweep))[:, None] * X[1].numpy()
+    z, watts = lowered.read_states(walked, on_the_way, every=1)
+    assert np.abs(z[-1] - reduced.z[1]).max() <= 1e-6
+    assert watts[-1] == pytest.approx(reduced.supply_w[1], rel=1e-6)
 
 
 @pytest.mark.parametrize("r_line_ohm", [0.0, 5.0])

@@ -38,6 +38,7 @@ BLOCK = 32
 """Images in one sweep."""
 SUBSTEPS = 2
 """Sweep points per image: half steps cut Newton's iterations; only whole images are read."""
+WALK_STEPS = 32
 TRANSIENTS, POINTS = 4, 400
 NOISE_PER_DECADE = 10
 Options = dict[str, float | str | bool]
@@ -74,7 +75,10 @@ class LoweredMemristor:
     def run_equilibria(
         self, x: Array, guess: ProxyStates | None, bed: Bed, progress: Progress, *, flat: bool = False
     ) -> Equilibria:
-        """Equilibria of DAC outputs ``x`` (images, M), in sweeps over the image index; a failing sweep is halved."""
+        """Equilibria of DAC outputs ``x`` (images, M), in sweeps over the image index.
+
+        A sweep that fails is halved; an image that fails alone is walked to from dark inputs.
+        """
         n = self.states
         found = Equilibria(
             np.full((len(x), n), np.nan), np.full(len(x), "not run", dtype=object), np.full(len(x), np.nan)
@@ -86,6 +90,7 @@ class LoweredMemristor:
         h = np.zeros((len(x), n)) if guess is None else guess.h.numpy()
         order = similar_order(h)
         pending = [order[k : k + BLOCK] for k in range(0, len(order), BLOCK)]
+        alone: list[int] = []
         while pending:
             decks = [die.equilibria(x[images], h[images[0]], flat=flat) for images in pending]
             retry = []
@@ -97,8 +102,15 @@ class LoweredMemristor:
                 elif len(images) > 1:
                     retry += [images[: len(images) // 2], images[len(images) // 2 :]]
                 else:
-                    found.status[images] = outcome.status
+                    alone.append(int(images[0]))
             pending = retry
+        walks = bed.run([die.walk(x[k], flat=flat) for k in alone], progress) if alone else []
+        for k, outcome in zip(alone, walks, strict=True):
+            found.status[k] = outcome.status
+            if outcome.run is not None:
+                on_the_way = np.linspace(0, 1, WALK_STEPS + 1)[:, None] * x[k]
+                z, watts = die.read_states(outcome.run.plots[0], on_the_way, flat=flat, every=1)
+                found.z[k], found.supply_w[k] = z[-1], watts[-1]
         return found
 
     def run_settling(self, x: Array, ends: Array, tolerance: float, bed: Bed, progress: Progress) -> list[Settled]:
@@ -183,6 +195,17 @@ class LoweredMemristor:
         command: Command = Op() if len(x) == 1 else Dc("Vk", 0, len(x) - 1, 1 / SUBSTEPS)
         lines = [*self._circuit(x, flat), self._nodeset(guess_h)]
         return self._deck("equilibria", flat, lines, [command], self._options(reltol), self._saved(flat, len(x)))
+
+    def walk(self, x: Array, *, flat: bool = False) -> Deck:
+        """Equilibrium of one image ``x`` (M,), approached from dark inputs; its last point is read.
+
+        On Sparse: KLU keeps its pivots, which a first iterate far away may have chosen badly.
+        """
+        both = np.stack([np.zeros_like(x), x])
+        options = {key: value for key, value in self._options(1e-6).items() if key != "klu"}
+        command = Dc("Vk", 0, 1, 1 / WALK_STEPS)
+        lines = self._circuit(both, flat)
+        return self._deck("walk to one equilibrium", flat, lines, [command], options, self._saved(flat, 2))
 
     def transients(self, x: Array, *, flat: bool = False, reltol: float = 1e-5) -> Deck:
         """Settling of each image of ``x`` from rest, one transient an image; ``.ic`` holds at each."""
