@@ -115,6 +115,35 @@ def dies(
     yield value_row(f"{row}.failed", machine, float(failed), count * images, bar=0)
 
 
+def in_time(trained: Trained, machine: str) -> Iterator[Row]:
+    """Settling, energy, power and noise of the nominal circuit, beside what the proxy says."""
+    design, bed = trained.design, trained.bed
+    verify = design.verify
+    family = load_family(design)
+    deployed = family.deploy(trained.proxy, trained.programmed)
+    lowered = family.lower(trained.proxy, trained.programmed, bed.simulator.klu)
+    x, _ = trained.images(verify.transients)
+    inputs, solved = deployed.inputs(x).numpy(), deployed.solve(x, domain_share=None)
+    found = lowered.run_equilibria(inputs, solved, bed, Progress())
+    settled = lowered.run_settling(inputs, found.z, verify.settle_tolerance_fs, bed, Progress())
+    times, predicted = np.array([s.t_s for s in settled]), deployed.settling_s(x, verify.settle_tolerance_fs)
+    row, n = f"memristor.{design.name}", len(x)
+    yield value_row(f"{row}.settling_p95_s", machine, float(np.quantile(times, 0.95)), n)
+    share = abs(float(np.quantile(predicted, 0.95) / np.quantile(times, 0.95)) - 1)
+    yield value_row(f"{row}.settling_p95_error_relative", machine, share, n, bar=0.05)
+    yield value_row(f"{row}.energy_j", machine, float(np.mean([s.energy_j for s in settled])), n)
+    yield value_row(f"{row}.supply_w", machine, float(np.mean(found.supply_w)), n)
+    nodes = [int(k) for k in np.linspace(0, design.sizes.states - 1, verify.noise_nodes).round()]
+    ratios = [
+        deployed.noise_rms(x[k : k + 1])[0][nodes] / lowered.run_noise(inputs[k], nodes, bed, Progress())
+        for k in range(verify.noise_images)
+    ]
+    for name, value in (("least", np.min(ratios)), ("largest", np.max(ratios))):
+        yield value_row(f"{row}.noise_{name}_ratio", machine, float(value), len(ratios) * len(nodes))
+    rms = float(np.sqrt(np.mean(deployed.noise_rms(x[: verify.noise_images]) ** 2)))
+    yield value_row(f"{row}.noise_rms_units", machine, rms, verify.noise_images)
+
+
 def aged(trained: Trained, share: float = 1.0) -> tuple[Family, Any, float]:
     """The family a day later with its own calibration, R_F raised by ``share`` (0 or 1) of the mean decay; the gain."""
     design = trained.design
@@ -124,7 +153,8 @@ def aged(trained: Trained, share: float = 1.0) -> tuple[Family, Any, float]:
     proxy: Any = family.fit(family.calibrate(trained.bed, Progress()))
     gain = 1.0
     if share:
-        young, old = (np.stack(p.synapse.seen_arrays(*trained.programmed)) for p in (trained.proxy, proxy))
+        both: tuple[Any, Any] = (trained.proxy, proxy)
+        young, old = (np.stack(p.synapse.seen_arrays(*trained.programmed)) for p in both)
         gain = float(np.abs(young[0] - young[1]).sum() / np.abs(old[0] - old[1]).sum())
         family = load_family(changed(design, **later, r_feedback_ohm=design.family["r_feedback_ohm"] * gain))
         proxy = family.fit(family.calibrate(trained.bed, Progress()))
@@ -141,6 +171,7 @@ def rows(names: list[str], images: int, die_images: int, count: int, bed: Bed) -
         nominal: Any = load_family(trained.design).deploy(trained.proxy, trained.programmed)
         for key, value in nominal.stability(x).items():
             yield value_row(f"memristor.{name}.{key}", machine, float(value), len(x))
+        yield from in_time(trained, machine)
         yield from wires(trained, images, machine)
         quiet, noisy = (load_family(changed(trained.design, read_noise=on)) for on in (False, True))
         untouched = load_family(changed(trained.design, read_noise=False, offset_left=1.0))
