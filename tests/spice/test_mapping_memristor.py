@@ -122,6 +122,18 @@ def test_the_proxy_predicts_the_flat_network_of_devices_that_bend(bed, calibrate
     assert np.abs(found.z - family.deploy(straight, programmed).solve(X).reading.numpy()).max() > 5e-4
 
 
+def test_devices_that_bend_behind_wires_are_the_same_flat_and_reduced(bed, calibrated):
+    """The reduced deck bends a row's voltage; what wires add is put back as currents from Newton's read of the array."""
+    family, proxy = calibrated("rram_hfox", r_line_ohm=50.0)
+    assert proxy.sinh_v == pytest.approx(0.43, rel=1e-3)
+    programmed = small_programmed()
+    guess = family.deploy(proxy, programmed).solve(X)
+    lowered = family.lower(proxy, programmed, bed.simulator.klu)
+    reduced, flat = (lowered.run_equilibria(X.numpy(), guess, bed, Progress(), flat=flat) for flat in (False, True))
+    assert np.abs(reduced.z - flat.z).max() <= 1e-5
+    assert np.abs(guess.reading.numpy() - flat.z).max() > 5e-5  # what the correction is for
+
+
 def test_noise_of_feedback_and_array_at_an_amplifier_is_johnsons(bed):
     family = MAPPING.load(small_design(opamp_params={"en": 1e-11}))
     load, r = 3e-4, family.spec.r_feedback_ohm

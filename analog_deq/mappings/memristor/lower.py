@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from analog_deq.array import sinh_read
 from analog_deq.mappings.mapping import Equilibria, Settled
 from analog_deq.mappings.memristor.closure import admittance
 from analog_deq.mappings.memristor.netlist import (
@@ -88,15 +89,30 @@ class LoweredMemristor:
             found.status[:] = status
             return found
         h = np.zeros((len(x), n)) if guess is None else guess.h.numpy()
+        die.sweep(found, x, h, None, bed, progress, flat=flat)
+        if not flat and found.ok.any() and die.needs_correction:
+            extra = np.zeros((len(x), 2 * n))
+            extra[found.ok] = die.correction(x[found.ok], found.z[found.ok])
+            die.sweep(found, x, h, extra, bed, progress, flat=False)
+        return found
+
+    def sweep(
+        self, found: Equilibria, x: Array, h: Array, extra: Array | None, bed: Bed, progress: Progress, *, flat: bool
+    ) -> None:
+        """Fills ``found``, with ``extra`` (images, 2N) amperes into the columns; walks to images that fail alone."""
         order = similar_order(h)
         pending = [order[k : k + BLOCK] for k in range(0, len(order), BLOCK)]
         alone: list[int] = []
+
+        def more(images: Array | list[int]) -> Array | None:
+            return None if extra is None else extra[images]
+
         while pending:
-            decks = [die.equilibria(x[images], h[images[0]], flat=flat) for images in pending]
+            decks = [self.equilibria(x[k], h[k[0]], flat=flat, extra=more(k)) for k in pending]
             retry = []
             for images, outcome in zip(pending, bed.run(decks, progress), strict=True):
                 if outcome.run is not None:
-                    z, watts = die.read_states(outcome.run.plots[0], x[images], flat=flat)
+                    z, watts = self.read_states(outcome.run.plots[0], x[images], flat=flat)
                     found.z[images], found.supply_w[images] = z, watts
                     found.status[images] = OK
                 elif len(images) > 1:
@@ -104,14 +120,41 @@ class LoweredMemristor:
                 else:
                     alone.append(int(images[0]))
             pending = retry
-        walks = bed.run([die.walk(x[k], flat=flat) for k in alone], progress) if alone else []
+        walks = bed.run([self.walk(x[k], flat=flat, extra=more([k])) for k in alone], progress) if alone else []
         for k, outcome in zip(alone, walks, strict=True):
             found.status[k] = outcome.status
             if outcome.run is not None:
                 on_the_way = np.linspace(0, 1, WALK_STEPS + 1)[:, None] * x[k]
-                z, watts = die.read_states(outcome.run.plots[0], on_the_way, flat=flat, every=1)
+                z, watts = self.read_states(outcome.run.plots[0], on_the_way, flat=flat, every=1)
                 found.z[k], found.supply_w[k] = z[-1], watts[-1]
-        return found
+
+    @property
+    def needs_correction(self) -> bool:
+        """Whether wires give the devices of one row voltages that differ, and these bend as sinh does."""
+        return self.design.crossbar.r_line_ohm > 0 and self.proxy.sinh_v is not None
+
+    def correction(self, x: Array, z: Array) -> Array:
+        """Column currents (images, 2N) of bending devices at DAC outputs ``x`` and readings ``z``, less the deck's own.
+
+        The deck bends a row's voltage at its terminal; here every device bends at its own voltage (Newton). Columns at
+        0 V in both: they are virtual grounds.
+        """
+        assert self.seen is not None, "a die is read before it is corrected"
+        assert self.proxy.sinh_v is not None, "only for devices that bend as sinh does"
+        unit, line = self.spec.z_unit_v, self.design.crossbar.r_line_ohm
+        volts = np.concatenate([self._dac_volts(x), z * unit], axis=1)
+        at_read = unit / self.proxy.sinh_v
+        g = torch.as_tensor(self.seen) * at_read / np.sinh(at_read)
+        read = sinh_read(
+            g,
+            torch.as_tensor(volts),
+            v0=self.proxy.sinh_v,
+            r_word_ohm=line,
+            r_bit_ohm=line,
+            r_source_ohm=self._r_source,
+        )
+        rows = volts.shape[1]
+        return np.asarray(read.currents.numpy() + self._bent(volts) @ self.admittance()[rows:, :rows].T)
 
     def run_settling(self, x: Array, ends: Array, tolerance: float, bed: Bed, progress: Progress) -> list[Settled]:
         """Transients from rest (amplifiers' capacitors empty), a few images a deck; energy of all supplies and DACs."""
@@ -119,7 +162,8 @@ class LoweredMemristor:
         if status != OK:
             return [Settled(status) for _ in x]
         blocks = [np.arange(k, min(k + TRANSIENTS, len(x))) for k in range(0, len(x), TRANSIENTS)]
-        outcomes = bed.run([die.transients(x[block]) for block in blocks], progress)
+        extra = die.correction(x, ends) if die.needs_correction and len(x) else np.zeros((len(x), 2 * self.states))
+        outcomes = bed.run([die.transients(x[block], extra[block]) for block in blocks], progress)
         results = []
         for block, outcome in zip(blocks, outcomes, strict=True):
             for k, image in enumerate(block):
@@ -185,18 +229,28 @@ class LoweredMemristor:
     def admittance(self) -> Array:
         """(R + 2N, R + 2N) of the array behind its DACs' resistance; the drivers' own is in their cells."""
         assert self.seen is not None, "a die is read before it is reduced"
-        r = torch.zeros(len(self.seen), dtype=torch.float64)
-        r[: -self.states] = self.design.crossbar.r_dac_ohm
-        y = admittance(torch.as_tensor(self.seen), r_line_ohm=self.design.crossbar.r_line_ohm, r_source_ohm=r).numpy()
+        line = self.design.crossbar.r_line_ohm
+        y = admittance(torch.as_tensor(self.seen), r_line_ohm=line, r_source_ohm=self._r_source).numpy()
         return np.asarray((y + y.T) / 2)
 
-    def equilibria(self, x: Array, guess_h: Array, *, flat: bool = False, reltol: float = 1e-6) -> Deck:
-        """Equilibria of images ``x`` (images, M): one sweep over the image index, from ``guess_h`` (N,)."""
+    @property
+    def _r_source(self) -> torch.Tensor:
+        r = torch.zeros(self.programmed.shape[1], dtype=torch.float64)
+        r[: -self.states] = self.design.crossbar.r_dac_ohm
+        return r
+
+    def equilibria(
+        self, x: Array, guess_h: Array, *, flat: bool = False, reltol: float = 1e-6, extra: Array | None = None
+    ) -> Deck:
+        """Equilibria of images ``x`` (images, M): one sweep over the image index, from ``guess_h`` (N,).
+
+        ``extra`` (images, 2N) are further currents into the columns of the reduced array, in amperes.
+        """
         command: Command = Op() if len(x) == 1 else Dc("Vk", 0, len(x) - 1, 1 / SUBSTEPS)
-        lines = [*self._circuit(x, flat), self._nodeset(guess_h)]
+        lines = [*self._circuit(x, flat, extra), self._nodeset(guess_h)]
         return self._deck("equilibria", flat, lines, [command], self._options(reltol), self._saved(flat, len(x)))
 
-    def walk(self, x: Array, *, flat: bool = False) -> Deck:
+    def walk(self, x: Array, *, flat: bool = False, extra: Array | None = None) -> Deck:
         """Equilibrium of one image ``x`` (M,), approached from dark inputs; its last point is read.
 
         On Sparse: KLU keeps its pivots, which a first iterate far away may have chosen badly.
@@ -204,16 +258,20 @@ class LoweredMemristor:
         both = np.stack([np.zeros_like(x), x])
         options = {key: value for key, value in self._options(1e-6).items() if key != "klu"}
         command = Dc("Vk", 0, 1, 1 / WALK_STEPS)
-        lines = self._circuit(both, flat)
+        grown = None if extra is None else np.concatenate([np.zeros_like(extra), extra])
+        lines = self._circuit(both, flat, grown)
         return self._deck("walk to one equilibrium", flat, lines, [command], options, self._saved(flat, 2))
 
-    def transients(self, x: Array, *, flat: bool = False, reltol: float = 1e-5) -> Deck:
-        """Settling of each image of ``x`` from rest, one transient an image; ``.ic`` holds at each."""
+    def transients(self, x: Array, extra: Array | None = None, *, flat: bool = False, reltol: float = 1e-5) -> Deck:
+        """Settling of each image of ``x`` from rest, one transient an image; ``.ic`` holds at each.
+
+        ``extra`` as for :meth:`equilibria`: right at the end of each transient.
+        """
         window = self.design.verify.transient_window_s
-        lines = self._circuit(x[:1], flat)
+        lines = self._circuit(x[:1], flat, None if extra is None else extra[:1])
         ports = [f"{kind}{side}{i}" for i in range(self.states) for side in "pn" for kind in "sv"]
         lines.append(".ic " + " ".join(f"v({node})=0" for node in ports))
-        names, values = self._sources(x, flat)
+        names, values = self._sources(x, flat, extra)
         commands: list[Command] = []
         for k, row in enumerate(values):
             if k:
@@ -225,7 +283,7 @@ class LoweredMemristor:
     def noise(self, x: Array, nodes: Sequence[int], *, flat: bool) -> Deck:
         """Output noise of the word lines of ``nodes`` at one image ``x`` (M,)."""
         source = "vx0" if flat else "ij0"
-        lines = self._circuit(x[None], flat)
+        lines = self._circuit(x[None], flat, None)
         lines = [f"{line} ac 1" if line.lower().startswith(f"{source} ") else line for line in lines]
         low, high = self.proxy.noise.domain["frequency_hz"]
         commands: list[Command] = [
@@ -258,22 +316,24 @@ class LoweredMemristor:
     def _dac_volts(self, x: Array) -> Array:
         return np.concatenate([x, np.ones((len(x), 1))], axis=1) * self.spec.z_unit_v
 
-    def _sources(self, x: Array, flat: bool) -> tuple[list[str], Array]:
+    def _sources(self, x: Array, flat: bool, extra: Array | None) -> tuple[list[str], Array]:
         """Names and values (images, sources): DAC voltages, or their currents into the ports of the reduced array."""
         volts = self._dac_volts(x)
         if flat:
             return [f"vx{k}" for k in range(volts.shape[1])], volts
         sources = volts.shape[1]
         amps = -self._bent(volts) @ self.admittance()[sources:, :sources].T
+        if extra is not None:
+            amps[:, self.states :] += extra
         return [f"ij{k}" for k in range(amps.shape[1])], amps
 
-    def _circuit(self, x: Array, flat: bool) -> list[str]:
+    def _circuit(self, x: Array, flat: bool, extra: Array | None) -> list[str]:
         n = self.states
         lines = [*self.cells.includes, *rails(self.design.operating)]
         for i in range(n):
             own = {key: float(values[i]) for key, values in self.deviations.items()}
             lines += neuron_lines(i, self.spec, self.cells, own)
-        names, values = self._sources(x, flat)
+        names, values = self._sources(x, flat, extra)
         if flat:
             array = self.design.crossbar
             lines += flat_array(

@@ -15,6 +15,10 @@ from analog_deq.mappings.memristor.pair import PairActivation
 Array = np.ndarray
 
 
+SINH_TOLERANCE = 1e-3
+"""Share of a by which b may differ from that of a sinh."""
+
+
 class PairTable(BaseModel):
     """z of the difference h and the mean c: ``sum_m T_m(h) c^m``, h on a uniform grid, |c| at most ``c_max``."""
 
@@ -63,6 +67,15 @@ class MemristorProxy(FamilyProxy):
     def bend(self) -> tuple[float, float]:
         """The two coefficients of the read law; (0, 0) of a device on a straight line."""
         return self.law.values["a"], self.law.values["b"]
+
+    @property
+    def sinh_v(self) -> float | None:
+        """Voltage v0 of ``sinh`` where the law is one: a = q / 6, b = q^2 / 120 of q = (v_read / v0)^2; else None."""
+        a, b = self.bend
+        square = 6 * a
+        if a <= 0 or abs(b - square**2 / 120) > SINH_TOLERANCE * a:
+            return None
+        return float(self.synapse.read_v / math.sqrt(square))
 
     @property
     def targets(self) -> Array:
