@@ -123,7 +123,7 @@ def test_the_proxy_predicts_the_flat_network_of_devices_that_bend(bed, calibrate
 
 
 def test_devices_that_bend_behind_wires_are_the_same_flat_and_reduced(bed, calibrated):
-    """The reduced deck bends a row's voltage; what wires add is put back as currents from Newton's read of the array."""
+    """The reduced deck bends a row's voltage; what wires add comes back as currents, from Newton's read."""
     family, proxy = calibrated("rram_hfox", r_line_ohm=50.0)
     assert proxy.sinh_v == pytest.approx(0.43, rel=1e-3)
     programmed = small_programmed()
