@@ -8,7 +8,7 @@ R_F is raised by the mean decay of the programmed weights, one number for all di
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,15 +186,15 @@ def rows(names: list[str], images: int, die_images: int, count: int, bed: Bed) -
             yield from dies(trained, "after_a_day_same_gain", family, proxy, die_images, count, machine)
 
 
-def main() -> int:
-    """Exit code of the benchmark."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code of the script."""
     made = parser(__doc__ or "", "python benchmarks/memristor_devices.py --design pcm16")
     made.add_argument("--design", action="append", help="memristor16, pcm16 (both)")
     made.add_argument("--runs", type=Path, default=Path("runs"), help="folder of stages and simulations")
     add_count(made, "--images", 100, "test images with every wire an element")
     add_count(made, "--die-images", 100, "test images of each die")
     add_count(made, "--dies", 24, "dies of each kind")
-    options = made.parse_args()
+    options = made.parse_args(arguments)
     torch.set_num_threads(1)
     bed = Bed(find_simulator(), options.runs, jobs=1)
     names = options.design or ["memristor16", "pcm16"]
