@@ -166,6 +166,21 @@ def test_the_proxy_predicts_rest_settling_and_noise_of_the_whole_network(mapping
     assert np.allclose(deployed.noise_rms(x[:1])[0][[0, 2]], noise, rtol=0.03)
 
 
+@pytest.mark.parametrize("mapping", ["rc", "gmc"])
+def test_a_dies_own_terminal_measurements_predict_its_states(mapping, bed, root):
+    """Each neuron's curves and each cell's conductance, measured alone, say where the whole die rests."""
+    _, proxy = calibrated(mapping, root)
+    family = load(mapping, line=2.0)
+    g, x, drawn = programmed(family, proxy), torch.as_tensor(inputs(4)), family.draw(1)
+    extracted = family.extract(proxy, g, drawn, bed, Progress())
+    nominal = family.deploy(proxy, g).solve(x).reading.numpy()
+    found = family.lower(proxy, g, False, drawn).run_equilibria(extracted.inputs(x).numpy(), None, bed, Progress())
+    assert found.ok.all()
+    error = np.abs(found.z - extracted.solve(x).reading.numpy()).max()
+    assert error < 1e-3
+    assert error < 0.05 * np.abs(found.z - nominal).max()
+
+
 def test_a_die_moves_its_states_by_more_than_the_proxy_errs(bed, root):
     """Mismatch is in the decks: a drawn die is not the nominal circuit."""
     _, proxy = calibrated("rc", root)

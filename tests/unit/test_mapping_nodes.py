@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from analog_deq.mappings.node.dynamics import noise_covariance, settling_times, 
 from analog_deq.mappings.node.noise_table import NoiseTable
 from analog_deq.mappings.node.proxy import Load, NodeNetwork, program
 from analog_deq.mappings.node.spec import NodeSettings
+from analog_deq.mappings.node.variation import MISMATCH, fit_neuron
 from analog_deq.mappings.registry import load_family
 from analog_deq.proxy.activation import TableActivation
 from analog_deq.spec import Crossbar, DesignSpec
@@ -179,6 +181,24 @@ def test_a_passive_node_has_kt_over_c_of_noise_whatever_its_conductance():
         expected = BOLTZMANN * 300.0 / 40e-12 * np.square(float(ACT.slope(h)[0, 0]) / V_UNIT)
         assert np.allclose(np.diag(covariance), expected, rtol=5e-3)
         assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 5e-3 * expected
+
+
+def test_a_neurons_curves_give_back_its_mismatch():
+    """Curves made with known errors: an OTA's shift and offset are told apart by where it runs out of current."""
+    truth = {"sat": 0.98, "in_scale": 1.01, "in_offset": 0.02, "out_offset": -0.003, "load_gain": 0.01}
+    shift, offset = 0.015, 0.2e-6
+    h = np.linspace(-4, 4, 33)
+    z = truth["sat"] * np.tanh(truth["in_scale"] * h + truth["in_offset"]) + truth["out_offset"]
+    amps = 1.01 * 40e-6 * np.tanh(0.469e-3 * V_UNIT * (h + shift) / 40e-6) + offset
+    curves = pd.DataFrame({"s": h * V_UNIT, "i_in": amps, "zp": Z_UNIT * z, "zn": -Z_UNIT * z})
+    ota = table(40e-6 * np.tanh(0.469e-3 * V_UNIT * GRID / 40e-6))
+    found = fit_neuron(curves, table(np.tanh(GRID)), ota, SETTINGS)
+    values = dict(zip(MISMATCH, found.values, strict=True))
+    for name, value in truth.items():
+        assert values[name] == pytest.approx(value, abs=3e-4)
+    assert values["load_shift_h"] == pytest.approx(shift, rel=0.02)
+    assert values["load_offset_a"] == pytest.approx(offset, rel=0.02)
+    assert found.held_out < 1e-7
 
 
 def design(mapping: str, **changes: Any) -> DesignSpec:

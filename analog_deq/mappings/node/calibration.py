@@ -6,20 +6,22 @@ gives, their noise, and the admittance whose imaginary part is the node's whole 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analog_deq.calibration.mismatch import READ_V
 from analog_deq.calibration.waveforms import fit_pole, fit_step
 from analog_deq.draws import Stream, deviations, generator
 from analog_deq.mappings.node.netlist import Copy, NodeCells, bench
 from analog_deq.mappings.node.spec import HELD_H
+from analog_deq.netlists.crossbar import synapse_instance
 from analog_deq.netlists.deck import SPICE_OPTIONS, build_deck, number
 from analog_deq.netlists.testbench import step_source
-from analog_deq.records import OK, Ac, Command, Dc, Deck, Noise, Plot, Progress, Tran
+from analog_deq.records import OK, Ac, Command, Dc, Deck, Noise, Op, Plot, Progress, Tran
 from analog_deq.spec import DesignSpec
 from analog_deq.verify.sweeps import Bed
 
@@ -34,7 +36,7 @@ UNITS = {
 }  # fmt: skip
 """The noise density is A/sqrt(Hz) of output "i", the current the neuron sends into its node, V/sqrt(Hz) of "z"."""
 BIASES_H = (-5.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
-"""Biases of noise and admittance, beside ``HELD_H``."""
+"""Biases of noise and admittance, in ``NodeSettings.bias_v``, beside ``HELD_H``."""
 BAND = (20, 1e3, 1e11)
 """Points a decade, first and last frequency of noise."""
 AC_POINTS, AC_START_HZ, AC_STOP_HZ = 5, 1e4, 1e8
@@ -44,6 +46,7 @@ DIE_POINTS, DIE_REACH_H, DIE_BLOCK = 33, 4.0, 32
 SENSE_OHM = 1.0
 """A noiseless resistor in which the node's noise current is read as a voltage."""
 
+Array = np.ndarray
 Rows = Callable[[Sequence[Any], tuple[Plot, ...]], pd.DataFrame]
 
 
@@ -58,7 +61,7 @@ class NodeBench:
         """Every table of :data:`UNITS`."""
         settings = self.cells.settings
         loads = [0.0, *settings.driver_loads_siemens]
-        biases = [h * settings.v_unit_v for h in (*BIASES_H, *HELD_H)]
+        biases = [h * settings.bias_v for h in (*BIASES_H, *HELD_H)]
         rng = [generator(self.design.seed, Stream.CALIBRATION_DIE, k) for k in range(settings.dies)]
         dies = [
             (k, {key: float(v[0]) for key, v in deviations(r, self.cells.sigmas(), 1).items()})
@@ -77,6 +80,23 @@ class NodeBench:
             frames = _measure(blocks, deck, rows, axis, list(UNITS[name]), bed, progress)
             tables[name] = pd.concat(frames, ignore_index=True)[[*UNITS[name], "status"]]
         return tables
+
+    def measure_neurons(self, deviations: Mapping[str, Array], bed: Bed, progress: Progress) -> list[pd.DataFrame]:
+        """Curves (s, i_in, zp, zn) of each neuron of one die, at its terminals. SimulationError when they fail."""
+        count = len(next(iter(deviations.values())))
+        block = [(i, {key: float(values[i]) for key, values in deviations.items()}) for i in range(count)]
+        plots = _run(self._dies(block), bed, progress)
+        return [_curves(plots[0], i) for i in range(count)]
+
+    def measure_conductances(self, programmed: Array, dg: Array, bed: Bed, progress: Progress) -> Array:
+        """Conductances (S) that cells programmed to ``programmed`` show at ``READ_V``, any shape."""
+        synapse, lines = self.cells.named["synapse"], []
+        for k, (g, error) in enumerate(zip(programmed.ravel(), dg.ravel(), strict=True)):
+            lines.append(f"Vg{k} g{k} 0 {number(READ_V)}")
+            lines.append(synapse_instance(synapse, f"Xg{k}", f"g{k}", "0", float(g), {"dg": float(error)}))
+        names = [f"i(vg{k})" for k in range(programmed.size)]
+        plots = _run(self._deck("conductances", [*self.cells.includes, *lines], [Op()], names), bed, progress)
+        return np.asarray(-np.real(plots[0].columns(names))[0].reshape(programmed.shape) / READ_V)
 
     def _deck(self, title: str, lines: list[str], commands: list[Command], save: list[str]) -> Deck:
         return build_deck(
@@ -109,7 +129,7 @@ class NodeBench:
 
     def _dies(self, block: Sequence[tuple[int, dict[str, float]]]) -> Deck:
         copies = [Copy(deviations=off) for _, off in block]
-        reach = DIE_REACH_H * self.cells.settings.v_unit_v
+        reach = DIE_REACH_H * self.cells.settings.bias_v
         return self._sweep("transfer of mismatched neurons", copies, reach, DIE_POINTS, False)
 
     def _die_rows(self, block: Sequence[tuple[int, dict[str, float]]], plots: tuple[Plot, ...]) -> pd.DataFrame:
@@ -170,6 +190,14 @@ class NodeBench:
             for output, scale, plot in zip("iz", (SENSE_OHM, 1.0), plots, strict=True)
         ]  # fmt: skip
         return pd.concat(frames)
+
+
+def _run(deck: Deck, bed: Bed, progress: Progress) -> tuple[Plot, ...]:
+    outcome = bed.run([deck], progress)[0]
+    if outcome.run is None:
+        assert outcome.error is not None, "a failed run says why"
+        raise outcome.error
+    return outcome.run.plots
 
 
 def _curves(plot: Plot, k: int) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from analog_deq.mappings.node.model import NodeDeployed, NodeModel, own_siemens
 from analog_deq.mappings.node.netlist import NodeCells
 from analog_deq.mappings.node.proxy import program
 from analog_deq.mappings.node.spec import NodeSettings
+from analog_deq.mappings.node.variation import fit_neuron
 from analog_deq.records import Progress
 from analog_deq.spec import DesignSpec
 from analog_deq.verify.sweeps import Bed
@@ -87,6 +88,17 @@ class NodeFamily:
     def lower(self, proxy: NodeProxy, programmed: Array, klu: bool, die: NodeDie | None = None) -> NodeLowered:
         off: Mapping[str, Array] = {} if die is None else die.deviations
         return NodeLowered(self.design, self.cells, programmed, klu, BAND, off, None if die is None else die.dg)
+
+    def extract(self, proxy: NodeProxy, programmed: Array, die: NodeDie, bed: Bed, progress: Progress) -> NodeDeployed:
+        """The proxy of one die from measurements at its terminals: each neuron's curves, each cell's conductance.
+
+        Nothing of what was drawn is read. SimulationError when a measurement fails.
+        """
+        bench, settings = NodeBench(self.design, self.cells), self.settings
+        curves = bench.measure_neurons(die.deviations, bed, progress)
+        values = np.array([fit_neuron(c, proxy.activation, proxy.load, settings).values for c in curves])
+        seen = bench.measure_conductances(programmed, die.dg, bed, progress)
+        return NodeDeployed.of(self.design, settings, proxy, seen, values)
 
     @property
     def _sigma_g(self) -> float:

@@ -15,6 +15,7 @@ from analog_deq.mappings.node.dynamics import noise_covariance, settling_times, 
 from analog_deq.mappings.node.fit import NodeProxy
 from analog_deq.mappings.node.proxy import Load, NodeNetwork, max_slope, program
 from analog_deq.mappings.node.spec import NodeSettings
+from analog_deq.mappings.node.variation import MISMATCH
 from analog_deq.proxy.activation import TableActivation
 from analog_deq.proxy.mapping import quantise
 from analog_deq.spec import DesignSpec
@@ -39,6 +40,12 @@ def build_network(
     r_out = proxy.driver.values["r_out_ohm"]
     admittance = folded_admittance(conductances, design.crossbar, r_out)
     return NodeNetwork.of(admittance, design.sizes.inputs, settings, r_out, act, load)
+
+
+def vary(act: TableActivation, load: Load, values: Array) -> tuple[TableActivation, Load]:
+    """Activation and load with each neuron's mismatch parameters, ``values`` (N, parameters) in their fitted order."""
+    sat, scale, shift, out, gain, moved, amps = (torch.as_tensor(values[:, k]) for k in range(len(MISMATCH)))
+    return act.varied(sat, scale, shift, out), load.varied(1 + gain, moved, amps)
 
 
 class NodeModel(nn.Module):
@@ -73,9 +80,7 @@ class NodeModel(nn.Module):
     def _draw(self, rng: np.random.Generator) -> tuple[TableActivation, Load]:
         fitted, n = self.proxy.mismatch, self.design.sizes.states
         drawn = rng.multivariate_normal(fitted.mean, fitted.covariance, size=n, method="eigh", check_valid="ignore")
-        value = {name: torch.as_tensor(drawn[:, k]) for k, name in enumerate(fitted.names)}
-        act = self.act.varied(value["sat"], value["in_scale"], value["in_offset"], value["out_offset"])
-        return act, self.load.varied(1 + value["load_gain"], value["load_offset_a"])
+        return vary(self.act, self.load, drawn)
 
     def _noise(self, g: Tensor, h: Tensor, step: int, batch: int) -> Tensor:
         with torch.no_grad():
@@ -105,11 +110,20 @@ class NodeDeployed:
     circuit: NodeNetwork
 
     @classmethod
-    def of(cls, design: DesignSpec, settings: NodeSettings, proxy: NodeProxy, programmed: Array) -> NodeDeployed:
-        """The nominal circuit of ``programmed`` (2, rows, N) siemens."""
+    def of(
+        cls,
+        design: DesignSpec,
+        settings: NodeSettings,
+        proxy: NodeProxy,
+        conductances: Array,
+        neurons: Array | None = None,
+    ) -> NodeDeployed:
+        """The circuit of ``conductances`` (2, rows, N) siemens; ``neurons`` (N, parameters) is a die's mismatch."""
         act, load = TableActivation.nominal(proxy.activation), Load.nominal(proxy.load)
+        if neurons is not None:
+            act, load = vary(act, load, neurons)
         with torch.no_grad():
-            circuit = build_network(design, settings, proxy, torch.as_tensor(programmed), act, load)
+            circuit = build_network(design, settings, proxy, torch.as_tensor(conductances), act, load)
         return cls(design, proxy, circuit)
 
     def inputs(self, x: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class NoiseTable(BaseModel):
 
 def held_out(bias: pd.Series, settings: NodeSettings) -> Array:
     """True where a bias (V) is one of those held out."""
-    return np.asarray(np.isclose(bias.to_numpy()[:, None] / settings.v_unit_v, HELD_H, atol=1e-9).any(axis=1))
+    return np.asarray(np.isclose(bias.to_numpy()[:, None] / settings.bias_v, HELD_H, atol=1e-9).any(axis=1))
 
 
 def fit_noise(noise: pd.DataFrame, settings: NodeSettings) -> NoiseTable:

@@ -31,28 +31,29 @@ PROGRAM_STEPS = 20
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Current (A) a node takes at h: ``gain * table(h) + offset_a``, per neuron."""
+    """Current (A) a node takes at h: ``gain * table(h + shift_h) + offset_a``, per neuron."""
 
     start: float
     step: float
     values: Tensor
     slopes: Tensor
     gain: Tensor
+    shift_h: Tensor
     offset_a: Tensor
 
     @classmethod
     def nominal(cls, table: Table) -> Load:
         values = torch.tensor(table.values, dtype=torch.float64)
         one, zero = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-        return cls(table.start, table.step, values, monotone_slopes(values, table.step), one, zero)
+        return cls(table.start, table.step, values, monotone_slopes(values, table.step), one, zero, zero)
 
-    def varied(self, gain: Tensor, offset_a: Tensor) -> Load:
+    def varied(self, gain: Tensor, shift_h: Tensor, offset_a: Tensor) -> Load:
         """The same load with each neuron's mismatch."""
-        return Load(self.start, self.step, self.values, self.slopes, gain, offset_a)
+        return Load(self.start, self.step, self.values, self.slopes, gain, shift_h, offset_a)
 
     def at(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Current (A) and its slope (A per unit of h), shape of ``h``."""
-        value, slope = hermite(h, self.start, self.step, self.values, self.slopes)
+        value, slope = hermite(h + self.shift_h, self.start, self.step, self.values, self.slopes)
         return self.gain * value + self.offset_a, self.gain * slope
 
     @property

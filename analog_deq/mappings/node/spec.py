@@ -10,7 +10,7 @@ from analog_deq.errors import SpecError
 from analog_deq.spec import DesignSpec, NonNegative, Positive
 
 HELD_H = (-2.5, -0.75, 1.25, 4.0)
-"""Biases (units of h) at which noise and admittance are measured but not fitted."""
+"""Biases (in ``bias_v``) at which noise and admittance are measured but not fitted."""
 
 
 TOLERANCE = {
@@ -67,6 +67,11 @@ class NodeSettings(BaseModel):
     def ratio(self) -> float:
         """Bound on the sum of a neuron's weights: unit voltage of the rows over unit voltage of the node."""
         return self.z_unit_v / self.v_unit_v
+
+    @property
+    def bias_v(self) -> float:
+        """Step of the biases that calibration visits: one unit of h, or a fifth of the rows' reach."""
+        return min(self.v_unit_v, self.z_unit_v / 5)
 
 
 Settings = TypeVar("Settings", bound=NodeSettings)
