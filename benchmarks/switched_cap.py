@@ -35,8 +35,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PERCENT, KELVIN = 100.0, 300.15
 WIRES_OHM = (0.0, 1.0, 2.0, 5.0)
 PHASES_S = (100e-9, 70e-9, 50e-9, 40e-9, 30e-9)
-NOISE_STEP_S = 0.5e-9
-PERIODS, SKIPPED = 24, 8
+NOISE_STEP_S, SUBSTEPS = 0.5e-9, 5
+"""Time between noise samples, and time steps in it at least: the first step after each corner is of first order, and
+damps what the op-amp's 200 MHz would pass."""
+PERIODS, SKIPPED = 16, 8
 """Periods of a noise transient, and those left out while the loop forgets its quiet start."""
 EN = 5e-9
 PARTS = ("wires", "clock", "noise")
@@ -184,6 +186,9 @@ def noisy_deck(
             line = series(line, 1, float(state[int(name[2:])]))
         elif name == ".control":
             lines += sources
+        elif name == "tran":
+            step = number(NOISE_STEP_S / SUBSTEPS)
+            line = f"tran {step} {line.split()[2]} 0 {step}"
         lines.append(line)
     return Deck("\n".join([*lines, ""]), deck.plots, deck.files, deck.bound, deck.arguments)
 
