@@ -9,8 +9,9 @@ random directions. The proxy is the nominal one whatever circuit is measured.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.netlists.neuron import NeuronCells
 from analog_deq.pipeline.inputs import load_inputs
 from analog_deq.proxy.activation import TableActivation
-from analog_deq.proxy.approximate import TiedMap, TorchMap
+from analog_deq.proxy.array import TorchMap, linear_map
 from analog_deq.proxy.mapping import ConductanceMapping
 from analog_deq.resources import shipped
 from analog_deq.spec import DesignSpec, Tolerances
@@ -96,7 +97,7 @@ def distorted(cells: NeuronCells) -> NeuronCells:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCell:
-    """One programmed circuit, a batch of digits and a readout; ``tied`` is the proxy's differentiable map."""
+    """One programmed circuit, a batch of digits and a readout; ``mapped`` is the proxy's differentiable map."""
 
     forward: SpiceForward
     g: tuple[Tensor, Tensor]
@@ -104,12 +105,12 @@ class MeasuredCell:
     labels: Tensor
     readout: Tensor
     act: TableActivation
-    tied: TiedMap
+    mapped: Callable[[Tensor, Tensor], TorchMap]
 
     @property
     def map(self) -> TorchMap:
         """The nominal proxy's map of what is programmed."""
-        return self.tied(*self.g)
+        return self.mapped(*self.g)
 
     def losses(self, z: Tensor) -> Tensor:
         """Cross-entropy of each image (B,)."""
@@ -160,10 +161,8 @@ def make_cell(
     x, labels = setting.x[chosen[:batch]], setting.labels[chosen[:batch]]
     if trim:
         forward.trim(setting.x[chosen[batch : 2 * batch]])
-    tied = TiedMap(design, proxy)
-    tied.tie(g_pos, g_neg)
-    x = forward.model.inputs(x)
-    return MeasuredCell(forward, (g_pos, g_neg), x, labels, 2.0 * normal(10, n) / n**0.5, act, tied)
+    x, mapped = forward.model.inputs(x), partial(linear_map, design, proxy)
+    return MeasuredCell(forward, (g_pos, g_neg), x, labels, 2.0 * normal(10, n) / n**0.5, act, mapped)
 
 
 # --- the true gradient ----------------------------------------------------------------------------------------------
@@ -225,7 +224,7 @@ def theta(q: Tensor, z: Tensor, x: Tensor) -> Tensor:
 def estimate(cell: MeasuredCell, *, spice: bool = False, **options: Any) -> Gradient:
     """The gradient of one call of ``equilibrium`` on the nominal proxy, its forward pass ngspice's when ``spice``."""
     leaves = tuple(g.clone().requires_grad_() for g in cell.g)
-    effective = cell.tied(*leaves)
+    effective = cell.mapped(*leaves)
     u = cell.x @ effective.w_input.mT + effective.bias
     if spice:
         options["forward"] = cell.forward
@@ -252,7 +251,7 @@ def propagate(cell: MeasuredCell, beta: float, *, scaled: bool = True) -> Gradie
 def from_drive(cell: MeasuredCell, q: Tensor, z: Tensor) -> Gradient:
     """The gradient that a gradient ``q`` (B, N) in the drive at states ``z`` means."""
     leaves = tuple(g.clone().requires_grad_() for g in cell.g)
-    effective = cell.tied(*leaves)
+    effective = cell.mapped(*leaves)
     drive = z @ effective.w_state.mT + cell.x @ effective.w_input.mT + effective.bias
     pair = torch.autograd.grad((q * drive).sum(), leaves)
     return Gradient(theta(q, z, cell.x), torch.stack(pair))

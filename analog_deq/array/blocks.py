@@ -155,7 +155,7 @@ def join(first: Tensor, second: Tensor, step: Join) -> tuple[Tensor, Tensor, Ten
         currents = (p + y * q) / (1 - y * minus_z)
         volts = q + minus_z * currents
     else:
-        currents = torch.linalg.solve(eye - y @ minus_z, p + y @ q)
+        currents = solved(eye - y @ minus_z, p + y @ q)
         volts = q + minus_z @ currents
     above = first.new_zeros((*batch, size, size))
     for child, places in ((first, of_first), (second, of_second)):
@@ -178,6 +178,16 @@ def join(first: Tensor, second: Tensor, step: Join) -> tuple[Tensor, Tensor, Ten
         if kept:
             above[..., up_c_s, :] += volts
     return above, volts, currents
+
+
+def solved(a: Tensor, b: Tensor) -> Tensor:
+    """a^-1 b; in closed form for 2 x 2 matrices, of which there are most, all with determinants of at least 1."""
+    if a.shape[-1] != 2:
+        return torch.linalg.solve(a, b)
+    determinant = a[..., :1, :1] * a[..., 1:, 1:] - a[..., :1, 1:] * a[..., 1:, :1]
+    first = a[..., 1:, 1:] * b[..., :1, :] - a[..., :1, 1:] * b[..., 1:, :]
+    second = a[..., :1, :1] * b[..., 1:, :] - a[..., 1:, :1] * b[..., :1, :]
+    return torch.cat([first, second], -2) / determinant
 
 
 def lead_down(adjoint: Tensor, volts: Tensor, currents: Tensor, step: Join) -> tuple[Tensor, Tensor]:

@@ -1,26 +1,51 @@
 """From conductances to the effective linear map of the network, op-amp closure included.
 
-With the array reduced to its ports, the drivers as sources d behind r_out and the op-amps as s = s0 + vos - v/A0,
-Kirchhoff's law at the summing nodes is linear:
+With the array and the resistances of its sources reduced to their terms (:mod:`analog_deq.proxy.terms`) and the op-amps
+as s = s0 + vos - v/A0, Kirchhoff's law at the summing nodes is linear:
 
     v_unit [(1 + 1/A0)/R_F + Y'/A0] h = K d + J u - (1/R_F + Y') (s0 + vos) - i0 + i_trim,   h = -v / v_unit
 
-so that h = W z + W_x x + c exactly. Y' is the array's admittance at the summing nodes with the drivers'
-resistances folded in. R_F and i0, the current an integrator cell draws at v = s, are as fitted (R_F as designed and 0
+so that h = W z + W_x x + c exactly, gradients to the conductances included. Y' is the array's admittance at the summing
+nodes. R_F and i0, the current an integrator cell draws at v = s, are as fitted (R_F as designed and 0
 around an op-amp).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from analog_deq.fit.parameters import ProxyParameters
-from analog_deq.reduction import PortAdmittance, reduce_array
+from analog_deq.proxy.terms import ArrayTerms, array_terms, terms_of_ports
+from analog_deq.reduction import PortAdmittance
 from analog_deq.spec import DesignSpec
 
 Array = np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class TorchMap:
+    """h = w_state z + w_input x + bias and the row reading r_state z + r_input x + r_bias, float64, with gradients.
+
+    ``load`` (N,) has none: only noise and time constants read it. The rest is as in :class:`EffectiveMap`.
+    """
+
+    w_state: Tensor
+    w_input: Tensor
+    bias: Tensor
+    load: Tensor
+    r_state: Tensor
+    r_input: Tensor
+    r_bias: Tensor
+    closure_a: Tensor
+    r_nudge: Tensor
+
+    def readout(self, z: Tensor, x: Tensor) -> Tensor:
+        """Row reading (..., N) of internal states ``z`` (..., N) at inputs ``x`` (..., M)."""
+        return z @ self.r_state.T + x @ self.r_input.T + self.r_bias
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,53 +109,84 @@ def effective_map(
 
     OutOfDomainError when a summing node or a driver sees a load, or the wires a resistance, that was not calibrated.
     """
-    line = design.crossbar.r_line_ohm if r_line_ohm is None else r_line_ohm
-    proxy.crossbar.require("r_line_ohm", line)
-    reduced = reduce_array(g_pos, g_neg, r_line_ohm=line, r_dac_ohm=design.crossbar.r_dac_ohm, drive=False)
-    return close_loop(design, proxy, reduced, vos_v=vos_v, r_feedback=r_feedback, trim_a=trim_a)
+    with torch.no_grad():
+        found = linear_map(
+            design, proxy, torch.as_tensor(g_pos), torch.as_tensor(g_neg), vos_v=vos_v, r_feedback=r_feedback,
+            trim_a=trim_a, r_line_ohm=r_line_ohm, checked=True,
+        )  # fmt: skip
+    return _as_numpy(found)
 
 
-def close_loop(
+def close_loop(design: DesignSpec, proxy: ProxyParameters, reduced: PortAdmittance) -> EffectiveMap:
+    """:func:`effective_map` of an array that comes reduced to its ports. OutOfDomainError on loads not calibrated."""
+    r_out = proxy.driver.values["r_out_ohm"]
+    terms = terms_of_ports(reduced, r_out)
+    _require_loads(proxy, terms, r_out)
+    return _as_numpy(_closed(design, proxy, terms, 0.0, 0.0, 0.0))
+
+
+def _as_numpy(found: TorchMap) -> EffectiveMap:
+    return EffectiveMap(**{field.name: getattr(found, field.name).numpy() for field in fields(found)})
+
+
+def linear_map(
     design: DesignSpec,
     proxy: ProxyParameters,
-    reduced: PortAdmittance,
+    g_pos: Tensor,
+    g_neg: Tensor,
     *,
     vos_v: Array | float = 0.0,
     r_feedback: Array | float = 0.0,
     trim_a: Array | float = 0.0,
-) -> EffectiveMap:
-    """The op-amp closure of a reduced array; see :func:`effective_map`."""
-    n = reduced.states
-    inputs = reduced.y_sources.shape[1] // 2 - 1
+    r_line_ohm: float | None = None,
+    checked: bool = False,
+) -> TorchMap:
+    """:func:`effective_map` with gradients to both conductances; domains only where ``checked``."""
+    line = design.crossbar.r_line_ohm if r_line_ohm is None else r_line_ohm
+    r_out = proxy.driver.values["r_out_ohm"]
+    terms = array_terms(g_pos, g_neg, r_line_ohm=line, r_dac_ohm=design.crossbar.r_dac_ohm, r_out_ohm=r_out)
+    if checked:
+        proxy.crossbar.require("r_line_ohm", line)
+        _require_loads(proxy, terms, r_out)
+    return _closed(design, proxy, terms, vos_v, r_feedback, trim_a)
+
+
+def _closed(
+    design: DesignSpec, proxy: ProxyParameters, terms: ArrayTerms, vos_v: Array | float, r_feedback: Array | float,
+    trim_a: Array | float,
+) -> TorchMap:  # fmt: skip
+    """The op-amp closure of an array's terms."""
+    n, r_out = terms.summing.shape[-1], proxy.driver.values["r_out_ohm"]
     z_unit, v_unit = design.neuron.z_unit_v, design.neuron.v_unit_v
     inverse_a0, s0 = proxy.integrator.values["inverse_a0"], proxy.integrator.values["s0_v"]
-    r_out = proxy.driver.values["r_out_ohm"]
-    g_feedback = 1 / (proxy.r_feedback_ohm * (1 + np.broadcast_to(r_feedback, n)))
-    y_ss, y_sz = reduced.y_ports[:n, :n], reduced.y_ports[:n, n:]
-    y_zz, y_zs = reduced.y_ports[n:, n:], reduced.y_ports[n:, :n]
-    j_s, j_z = reduced.y_sources[:n], reduced.y_sources[n:]
-    through = np.linalg.inv(np.eye(2 * n) + r_out * y_zz)
-    into_s = y_sz @ through
-    y_folded = y_ss - r_out * into_s @ y_zs
-    j_folded = j_s - r_out * into_s @ j_z
-    sign = np.kron(np.eye(n), [[1.0], [-1.0]])
-    drive = source_pattern(inputs) * z_unit
-    summing = s0 + np.broadcast_to(np.asarray(vos_v, float), n)
-    closure = v_unit * (np.diag((1 + inverse_a0) * g_feedback) + inverse_a0 * y_folded)
-    constant = -(g_feedback * summing + y_folded @ summing) + np.broadcast_to(trim_a, n) - proxy.input_offset_a
-    terms = np.concatenate([-into_s @ sign * z_unit, -j_folded @ drive, constant[:, None]], axis=1)
-    solved = np.linalg.solve(closure, terms)
-    solved[:, -2] += solved[:, -1]
-    w_state, w_input, bias = solved[:, :n], solved[:, n : n + inputs], solved[:, -2]
-    load = np.diag(y_folded).copy()
+    r_error, vos, trim = (torch.as_tensor(np.broadcast_to(value, n).copy()) for value in (r_feedback, vos_v, trim_a))
+    g_feedback, summing = 1 / (proxy.r_feedback_ohm * (1 + r_error)), s0 + vos
+    closure = v_unit * (torch.diag((1 + inverse_a0) * g_feedback) + inverse_a0 * terms.summing)
+    constant = -(g_feedback * summing + terms.summing @ summing) + trim - proxy.input_offset_a
+    bias_a = terms.into_bias * z_unit + constant
+    solved = torch.linalg.solve(
+        closure, torch.cat([terms.into_state * z_unit, terms.into_input * z_unit, bias_a[:, None]], 1)
+    )
+    w_state, w_input, bias = solved[:, :n], solved[:, n:-1], solved[:, -1]
+    # a row reads its driver's level less the drop over r_out, in units; s = summing + s_slope h
+    s_slope, drop = v_unit * inverse_a0, -r_out
+    back = terms.row_summing / z_unit
+    return TorchMap(
+        w_state, w_input, bias,
+        load=terms.summing.detach().diagonal().clone(),
+        r_state=torch.eye(n, dtype=terms.summing.dtype) + drop * (terms.row_state + s_slope * back @ w_state),
+        r_input=drop * (terms.row_input + s_slope * back @ w_input),
+        r_bias=drop * (terms.row_bias + back @ (summing + bias * s_slope)),
+        closure_a=closure,
+        r_nudge=drop * s_slope * back,
+    )  # fmt: skip
+
+
+def _require_loads(proxy: ProxyParameters, terms: ArrayTerms, r_out: float) -> None:
+    """OutOfDomainError for a load of a summing node or of a driver that was not calibrated."""
+    load = terms.summing.detach().diagonal().numpy()
     for form in (proxy.integrator, proxy.tau):
         form.require("load_siemens", load)
-    proxy.driver.require("driver_load_siemens", np.diag(y_zz))
-    half = sign.T / (2 * z_unit)
-    s_slope = v_unit * inverse_a0  # s = summing + s_slope h
-    drop = -r_out * half @ through
-    r_state = half @ through @ sign * z_unit + drop @ y_zs @ w_state * s_slope
-    r_input = drop @ (j_z @ drive[:, :inputs] + y_zs @ w_input * s_slope)
-    r_bias = drop @ (j_z @ drive[:, inputs] + y_zs @ (summing + bias * s_slope))
-    r_nudge = drop @ y_zs * s_slope
-    return EffectiveMap(w_state, w_input, bias, load, r_state, r_input, r_bias, closure, r_nudge)
+    rows = terms.rows.detach()
+    behind = torch.eye(len(rows), dtype=rows.dtype) - r_out * rows
+    proxy.driver.require("driver_load_siemens", torch.linalg.solve(behind, rows).diagonal().numpy())

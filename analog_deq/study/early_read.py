@@ -18,14 +18,14 @@ from analog_deq.errors import SimulationError
 from analog_deq.fit.forms import closed_loop_tau
 from analog_deq.fit.parameters import ProxyParameters, tau_coefficients
 from analog_deq.proxy.activation import TableActivation
-from analog_deq.proxy.approximate import TiedMap
+from analog_deq.proxy.array import linear_map
 from analog_deq.proxy.mapping import ConductanceMapping, quantise
 from analog_deq.spec import DesignSpec
 from analog_deq.study.lab import Deployment, Lab
 from analog_deq.study.plan import READ_TIMES_TAU, REFIT_SAMPLES
 from analog_deq.train.deployed import DeployedNetwork, refit_readout
 from analog_deq.train.loop import train_network
-from analog_deq.train.models import RANGE_MARGIN, States
+from analog_deq.train.models import HOLD_STEPS, RANGE_MARGIN, States
 from analog_deq.train.network import Network
 from analog_deq.train.scoring import RIDGE, deploy, network_readout
 
@@ -40,23 +40,20 @@ def tau_of(design: DesignSpec) -> float:
 class WindowModel(nn.Module):
     """The fitted circuit read ``read_tau`` time constants after its inputs step, from rest; a training model.
 
-    Without mismatch draws and read noise. The array's map is exact every ``tie_every`` steps.
+    Without mismatch draws and read noise.
     """
 
-    def __init__(self, design: DesignSpec, proxy: ProxyParameters, read_tau: float, *, tie_every: int = 25) -> None:
+    def __init__(self, design: DesignSpec, proxy: ProxyParameters, read_tau: float) -> None:
         super().__init__()
-        self.design, self.proxy, self.read_tau, self.tie_every = design, proxy, read_tau, tie_every
+        self.design, self.proxy, self.read_tau = design, proxy, read_tau
         self.act = TableActivation.nominal(proxy.activation)
         self.max_slope = float(self.act.max_slope)
         self.mapping = ConductanceMapping.of(design.neuron, design.crossbar, proxy.r_feedback_ohm)
-        self.map = TiedMap(design, proxy)
 
     def forward(self, network: Network, x: Tensor, step: int) -> States:
         """Quantised reading at the read time."""
         g_pos, g_neg = self.proxy.synapse.seen(torch.stack(self.mapping.program(network.weights())))
-        if step % self.tie_every == 0:
-            self.map.tie(g_pos.detach(), g_neg.detach())
-        effective = self.map(g_pos, g_neg)
+        effective = linear_map(self.design, self.proxy, g_pos, g_neg, checked=step % HOLD_STEPS == 0)
         x_read = quantise(x, self.design.converters.dac_bits)
         u = x_read @ effective.w_input.T + effective.bias
         tau = closed_loop_tau(effective.load, *tau_coefficients(self.proxy.tau))
@@ -68,8 +65,7 @@ class WindowModel(nn.Module):
         limit = RANGE_MARGIN * min(-self.act.start, self.proxy.activation.end)
         penalty = torch.relu(path.h.value[-1].abs() - limit).square().mean()
         z = path.z.value[-1]
-        reading = z @ self.map.r_state.T + x_read @ self.map.r_input.T + self.map.r_bias
-        return States(quantise(reading, self.design.converters.adc_bits), penalty)
+        return States(quantise(effective.readout(z, x_read), self.design.converters.adc_bits), penalty)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from analog_deq.draws import Stream, generator
 from analog_deq.equilibrium.cell import System, Tanh
 from analog_deq.equilibrium.solve import equilibrium
 from analog_deq.proxy.activation import TableActivation
-from analog_deq.proxy.approximate import TiedMap
+from analog_deq.proxy.array import linear_map
 from analog_deq.proxy.mapping import ConductanceMapping, quantise
 from analog_deq.study.lab import Lab
 from analog_deq.study.plan import TUNING_BATCH, TUNING_RATE, TUNING_STEPS
@@ -82,18 +82,16 @@ class Fitted:
 
     def __init__(self, lab: Lab) -> None:
         self.design, self.proxy = lab.design, lab.hardware.proxy
-        self.map = TiedMap(self.design, self.proxy)
         self.act = TableActivation.nominal(self.proxy.activation)
 
     def read(self, network: Network, programmed: Tensor, x: Tensor, circuit: SpiceForward) -> tuple[Tensor, Tensor]:
         """Readings (samples, N) measured, with the proxy's gradient, and which of them are valid."""
         g_pos, g_neg = self.proxy.synapse.seen(programmed)
-        self.map.tie(g_pos.detach(), g_neg.detach())
-        effective = self.map(g_pos, g_neg)
+        effective = linear_map(self.design, self.proxy, g_pos, g_neg, checked=True)
         x_read = quantise(x, self.design.converters.dac_bits)
         u = x_read @ effective.w_input.T + effective.bias
         z, ok = measured(System(effective.w_state, u, self.act), x, circuit)
-        return z @ self.map.r_state.T + x_read @ self.map.r_input.T + self.map.r_bias, ok
+        return effective.readout(z, x_read), ok
 
 
 class Ideal:

@@ -28,7 +28,7 @@ from analog_deq.equilibrium.solve import equilibrium
 from analog_deq.errors import SimulationError
 from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.proxy.activation import TableActivation
-from analog_deq.proxy.approximate import TiedMap
+from analog_deq.proxy.array import linear_map
 from analog_deq.proxy.mapping import ConductanceMapping, quantise
 from analog_deq.records import Progress
 from analog_deq.spec import DesignSpec
@@ -140,7 +140,7 @@ def fine_tune(
 
 
 class _Run:
-    """The mutable part of a fine-tuning: network, optimiser, tied map, and the latest mismatch spread."""
+    """The mutable part of a fine-tuning: network, optimiser, and the latest mismatch spread."""
 
     def __init__(
         self, design: DesignSpec, proxy: ProxyParameters, checkpoint: Checkpoint, forward: MeasuredForward,
@@ -152,7 +152,6 @@ class _Run:
         self.network = ProgrammedNetwork(design, checkpoint, self.mapping, float(self.act.max_slope))
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.Adam(trained, lr=settings.learning_rate)
-        self.tied = TiedMap(design, proxy)
 
     def step(self, task: Task, step: int, before: StepRecord | None) -> StepRecord:
         began = time.perf_counter()
@@ -163,8 +162,7 @@ class _Run:
         programmed = torch.stack(self.mapping.program(self.network.weights))
         g_pos, g_neg = self.proxy.synapse.seen(programmed)
         self.forward.program(*programmed.detach())
-        self.tied.tie(g_pos.detach(), g_neg.detach())
-        effective = self.tied(g_pos, g_neg)
+        effective = linear_map(design, self.proxy, g_pos, g_neg, checked=True)
         x_read = quantise(x, design.converters.dac_bits)
         u = x_read @ effective.w_input.T + effective.bias
         states, report = self._equilibrium(System(effective.w_state, u, self.act), x)
@@ -173,7 +171,7 @@ class _Run:
         if not ok.any():
             raise SimulationError(f"step {step}: none of {len(ok)} equilibria was found; the first: {last.status[0]}")
         z = states[ok]
-        reading = z @ self.tied.r_state.T + x_read[ok] @ self.tied.r_input.T + self.tied.r_bias
+        reading = effective.readout(z, x_read[ok])
         outputs = quantise(reading, design.converters.adc_bits) @ self.network.readout.T + self.network.readout_bias
         loss = task.loss(outputs, y[ok], training.label_smoothing)
         if not training.saturation:
@@ -188,7 +186,7 @@ class _Run:
         self.network.keep_certified()
         distance = PERCENT * (z.detach() - report.solved[ok]).abs()
         if before is None or step % SPREAD_EVERY == 0:
-            spread = mismatch_spread(design, self.proxy, self.tied, programmed.detach(), x_read)
+            spread = mismatch_spread(design, self.proxy, programmed.detach(), x_read)
             sigma, most = PERCENT * spread.sigma, self._limit(spread)
         else:
             sigma, most = before.sigma_percent_fs, before.limit_percent_fs

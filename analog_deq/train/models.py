@@ -16,7 +16,7 @@ from analog_deq.equilibrium.noise import sample_noise
 from analog_deq.fit.forms import closed_loop_tau
 from analog_deq.fit.parameters import ProxyParameters, tau_coefficients
 from analog_deq.proxy.activation import TableActivation
-from analog_deq.proxy.approximate import TiedMap
+from analog_deq.proxy.array import linear_map
 from analog_deq.proxy.draws import draw_network
 from analog_deq.proxy.mapping import ConductanceMapping, quantise
 from analog_deq.spec import DesignSpec
@@ -25,6 +25,8 @@ from analog_deq.train.solving import settle
 from analog_deq.train.timing import read_from_rest, settling_loss
 
 TOLERANCE = 1e-6
+HOLD_STEPS = 25
+"""Training steps for which shares of R_F stay, and between two looks at the domains of loads and wires."""
 RANGE_MARGIN = 0.85
 """Share of the calibrated range of h beyond which the penalty acts."""
 
@@ -81,27 +83,30 @@ class IdealModel(nn.Module):
 class ProxyModel(nn.Module):
     """The fitted circuit: quantised conductances, measured activation, wires, one mismatch draw a batch, read noise.
 
-    The array's map is exact where it was last tied (every ``tie_every`` steps) and first-order in between.
+    The array's map is exact at every step, drawn die included, and so is its gradient. Every ``HOLD_STEPS`` steps each
+    neuron's share of R_F is chosen anew, and loads and wires are held to their calibrated domain.
     """
 
-    def __init__(self, design: DesignSpec, proxy: ProxyParameters, *, tie_every: int = 25) -> None:
+    def __init__(self, design: DesignSpec, proxy: ProxyParameters) -> None:
         super().__init__()
-        self.design, self.proxy, self.tie_every = design, proxy, tie_every
+        self.design, self.proxy = design, proxy
         self.nominal = TableActivation.nominal(proxy.activation)
         self.max_slope = float(self.nominal.max_slope)
         self.mapping = ConductanceMapping.of(design.neuron, design.crossbar, proxy.r_feedback_ohm)
-        self.map = TiedMap(design, proxy)
+        self.share: Tensor | None = None
 
     def forward(self, network: Network, x: Tensor, step: int) -> States:
         """Noisy, quantised reading of the equilibrium on one drawn die."""
         design, training = self.design, self.design.training
         weights = network.weights()
-        tied = step % self.tie_every == 0
-        share = self.mapping.feedback_share(weights, design.scaling) if tied else self.map.share
+        if step % HOLD_STEPS == 0:
+            self.share = self.mapping.feedback_share(weights, design.scaling)
+        share = self.share
+        relative = 0.0 if share is None else share.numpy() - 1
         programmed = torch.stack(self.mapping.scaled(share).program(weights))
         g_pos, g_neg = self.proxy.synapse.seen(programmed)
-        if tied:
-            self.map.tie(g_pos.detach(), g_neg.detach(), share)
+        if step % HOLD_STEPS == 0:
+            linear_map(design, self.proxy, g_pos.detach(), g_neg.detach(), r_feedback=relative, checked=True)
         act, bias, scale = self.nominal, torch.zeros((), dtype=x.dtype), torch.ones((), dtype=x.dtype)
         slow = scale
         if training.mismatch_draws:
@@ -110,7 +115,7 @@ class ProxyModel(nn.Module):
             g_pos, g_neg = g_pos * (1 + draw.g_pos), g_neg * (1 + draw.g_neg)
             act, bias, scale = draw.activation(self.nominal), draw.bias, 1 + draw.r_feedback
             slow = 1 + draw.tau
-        effective = self.map(g_pos, g_neg)
+        effective = linear_map(design, self.proxy, g_pos, g_neg, r_feedback=relative)
         w = effective.w_state * scale[..., None]
         x_read = quantise(x, design.converters.dac_bits)
         u = (x_read @ effective.w_input.T + effective.bias) * scale + bias
@@ -131,7 +136,7 @@ class ProxyModel(nn.Module):
         if not training.saturation:
             limit = RANGE_MARGIN * min(-self.nominal.start, self.proxy.activation.end)
             penalty = penalty + torch.relu(h.abs() - limit).square().mean()
-        reading = z @ self.map.r_state.T + x_read @ self.map.r_input.T + self.map.r_bias
+        reading = effective.readout(z, x_read)
         if training.read_noise:
             reading = reading + self._read_noise(w.detach(), effective.load, act.slope(h.detach()), tau, step, len(x))
         return States(quantise(reading, design.converters.adc_bits), penalty)
@@ -141,7 +146,7 @@ class ProxyModel(nn.Module):
         inside = np.clip(load.numpy(), low, high)  # a draw may leave the range by its mismatch; the noise barely moves
         window = self.design.training.read_window_s or 0.0
         covariance = network_covariance(
-            self.design, self.proxy, w, inside, slope.mean(0), tau, window_s=window, share=self.map.share
+            self.design, self.proxy, w, inside, slope.mean(0), tau, window_s=window, share=self.share
         )
         rng = torch.Generator().manual_seed(self.design.seed * 7_919 + step)
         return sample_noise(covariance, rng, samples=batch)

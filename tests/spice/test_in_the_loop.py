@@ -16,7 +16,7 @@ from analog_deq.fit.fit import fit_proxy
 from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.netlists.neuron import load_cells
 from analog_deq.proxy.activation import TableActivation
-from analog_deq.proxy.approximate import TiedMap
+from analog_deq.proxy.array import linear_map
 from analog_deq.proxy.mapping import ConductanceMapping
 from analog_deq.records import Progress
 from analog_deq.resources import shipped
@@ -173,9 +173,7 @@ def test_the_gradient_at_the_measured_state_is_that_of_ngspice(tmp_path, proxy):
     target = torch.as_tensor(np.random.default_rng(1).standard_normal((IMAGES, STATES)))
     measured = forward(x)
 
-    tied = TiedMap(d, proxy)
-    tied.tie(*(g.detach() for g in pair))
-    effective = tied(*pair)
+    effective = linear_map(d, proxy, *pair)
     z = implicit_states(effective.w_state, x @ effective.w_input.T + effective.bias, proxy, measured)
     (0.5 * (z - target).square().sum() / IMAGES).backward()
 

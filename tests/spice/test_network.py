@@ -27,8 +27,7 @@ from analog_deq.netlists.network import NetworkParameters, flat_network, port_na
 from analog_deq.netlists.neuron import NeuronCells, load_cells
 from analog_deq.provenance import Provenance
 from analog_deq.proxy.activation import TableActivation
-from analog_deq.proxy.approximate import TiedMap
-from analog_deq.proxy.array import effective_map
+from analog_deq.proxy.array import effective_map, linear_map
 from analog_deq.proxy.mapping import ConductanceMapping
 from analog_deq.records import OK, Dc, Op, Progress
 from analog_deq.reduction import mesh, reduce_array
@@ -298,12 +297,10 @@ def test_the_implicit_gradient_is_that_of_the_circuit(simulator, tmp_path, calib
     g_pos[INPUTS] += 5e-6  # room for a step to either side
     x = images(1)
     leaf, other = torch.as_tensor(g_pos).clone().requires_grad_(), torch.as_tensor(g_neg)
-    tied = TiedMap(d, calibrated)
-    tied.tie(leaf.detach(), other)
-    effective = tied(leaf, other)
+    effective = linear_map(d, calibrated, leaf, other)
     u = torch.as_tensor(x) @ effective.w_input.T + effective.bias
     z, _ = equilibrium(System(effective.w_state, u, TableActivation.nominal(calibrated.activation)), tol=1e-12)
-    reading = z @ tied.r_state.T
+    reading = effective.readout(z, torch.as_tensor(x))
     for j in range(STATES):
         step = 1e-6
         ends = []

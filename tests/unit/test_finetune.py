@@ -19,7 +19,6 @@ from analog_deq.draws import Stream, generator
 from analog_deq.equilibrium.certificate import certify
 from analog_deq.equilibrium.claim import Claim
 from analog_deq.errors import SimulationError
-from analog_deq.proxy.approximate import TiedMap
 from analog_deq.proxy.array import effective_map
 from analog_deq.proxy.mapping import ConductanceMapping
 from analog_deq.records import OK, Progress
@@ -196,8 +195,6 @@ def test_the_mismatch_spread_is_that_of_the_linear_response(trained):
     exact = p.conductance.model_copy(update={"values": {"mean": 0.0, "sigma": 0.0}})
     p = p.model_copy(update={"mismatch": still, "conductance": exact})
     programmed = torch.stack([torch.as_tensor(trained.g_pos), torch.as_tensor(trained.g_neg)])
-    tied = TiedMap(d, p)
-    tied.tie(*programmed)
     nominal = DeployedNetwork.nominal(d, p, trained.g_pos, trained.g_neg)
     x = nominal.inputs(load_task(d).x_train[:32])
     slope = nominal.act.slope(nominal.solve(x, domain_share=None).h)
@@ -205,7 +202,7 @@ def test_the_mismatch_spread_is_that_of_the_linear_response(trained):
     response = torch.linalg.solve(eye - slope[:, :, None] * nominal.w_state, torch.diag_embed(slope))
     step = 2 * d.trim.range_a / (2**d.trim.bits - 1) * p.r_feedback_ohm / d.neuron.v_unit_v
     expected = step / 12**0.5 * float(response.square().sum(-1).mean().sqrt())
-    found = mismatch_spread(d, p, tied, programmed, x, dies=120)
+    found = mismatch_spread(d, p, programmed, x, dies=120)
     assert found.sigma == pytest.approx(expected, rel=0.1)
     assert found.sigma < found.largest < 3 * found.sigma
 
