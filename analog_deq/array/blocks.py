@@ -21,6 +21,7 @@ the child's x = T x of its parent: exact, and as cheap as the way up.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +30,8 @@ from torch import Tensor
 
 Axis = Literal["rows", "columns"]
 """The wires that a join shares: of the rows (blocks side by side) or of the columns (one above the other)."""
+FEW = 2
+"""Joins over no more wires than this work on many small blocks at once, entry by entry."""
 SMALL = 16
 """Blocks joined over fewer wires than this are multiplied whole, zeros included: fewer and larger calls."""
 
@@ -76,6 +79,11 @@ class Join:
     above: Edges
     count: int  # blocks along the axis; an odd number of them gets one more, without cells and wires
 
+    @property
+    def few(self) -> bool:
+        """Whether so few wires are shared that blocks are small and many."""
+        return (self.below.rows if self.axis == "rows" else self.below.columns) <= FEW
+
     def places(self) -> tuple[list[tuple[slice, slice]], list[tuple[slice, slice]]]:
         """(place above, place below) of the edges that stay, for the first block and for the second."""
         v_s, v_o, c_s, c_o = self.below.slices(self.axis)
@@ -113,21 +121,37 @@ def tree(rows: int, columns: int, far_rows: bool, far_columns: bool, constant: b
     return cell, joins
 
 
+def matrices(batch: Sequence[int], rows: int, columns: int, like: Tensor, entries_first: bool) -> Tensor:
+    """Zeros (*batch, rows, columns); with ``entries_first`` the values of an entry lie side by side in memory.
+
+    So lie small blocks, of which there are many: products of them are sums of long vectors.
+    """
+    if not entries_first:
+        return like.new_zeros((*batch, rows, columns))
+    return like.new_zeros((rows, columns, *batch)).movedim((0, 1), (-2, -1))
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b; for an inner size of up to 2 as a sum of outer products, which keeps the layout in memory."""
+    if a.shape[-1] > FEW:
+        return a @ b
+    total = a[..., :, :1] * b[..., :1, :]
+    for k in range(1, a.shape[-1]):
+        total = total + a[..., :, k : k + 1] * b[..., k : k + 1, :]
+    return total
+
+
 def pairs(blocks: Tensor, step: Join) -> tuple[Tensor, Tensor]:
-    """(first, second) of each pair, from blocks (dies, block rows, block columns, ...)."""
+    """(first, second) of each pair, from blocks (dies, block rows, block columns, n, n)."""
     dim = 2 if step.axis == "rows" else 1
     if step.count % 2:
-        shape = list(blocks.shape)
-        shape[dim] = 1
-        blocks = torch.cat([blocks, blocks.new_zeros(shape)], dim)
+        shape = list(blocks.shape[:-2])
+        shape[dim] += 1
+        even = matrices(shape, *blocks.shape[-2:], blocks, step.few)
+        even.narrow(dim, 0, step.count).copy_(blocks)
+        blocks = even
     split = blocks.unflatten(dim, (-1, 2))
     return split.select(dim + 1, 0), split.select(dim + 1, 1)
-
-
-def merged(first: Tensor, second: Tensor, step: Join) -> Tensor:
-    """Undoes :func:`pairs`: children (dies, block rows, block columns, ...), the padding cut off."""
-    dim = 2 if step.axis == "rows" else 1
-    return torch.stack([first, second], dim + 1).flatten(dim, dim + 1).narrow(dim, 0, step.count)
 
 
 def join(first: Tensor, second: Tensor, step: Join) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,7 +166,7 @@ def join(first: Tensor, second: Tensor, step: Join) -> tuple[Tensor, Tensor, Ten
     eye = torch.eye(shared, dtype=first.dtype, device=first.device)
     kept = up_c_s.stop > up_c_s.start
     batch = first.shape[:-2]
-    p, q = first.new_zeros((*batch, shared, size)), first.new_zeros((*batch, shared, size))
+    p, q = (matrices(batch, shared, size, first, step.few) for _ in range(2))
     for up, own in of_second:
         p[..., up] = second[..., v_s, own]
     for up, own in of_first:
@@ -151,13 +175,9 @@ def join(first: Tensor, second: Tensor, step: Join) -> tuple[Tensor, Tensor, Ten
     if kept:
         p[..., up_c_s] += eye
     y, minus_z = second[..., v_s, v_s], first[..., c_s, c_s]
-    if shared == 1:
-        currents = (p + y * q) / (1 - y * minus_z)
-        volts = q + minus_z * currents
-    else:
-        currents = solved(eye - y @ minus_z, p + y @ q)
-        volts = q + minus_z @ currents
-    above = first.new_zeros((*batch, size, size))
+    currents = solved(eye - product(y, minus_z), p + product(y, q))
+    volts = q + product(minus_z, currents)
+    above = matrices(batch, size, size, first, step.few)
     for child, places in ((first, of_first), (second, of_second)):
         for up_a, own_a in places:
             for up_b, own_b in places:
@@ -165,10 +185,9 @@ def join(first: Tensor, second: Tensor, step: Join) -> tuple[Tensor, Tensor, Ten
     if kept:
         above[..., up_v_s, up_c_s] -= eye
         above[..., up_c_s, up_v_s] -= eye
-    if shared == 1:
-        above += p.mT * volts + q.mT * currents
-    elif shared < SMALL:
-        above += p.mT @ volts + q.mT @ currents
+    if shared < SMALL:
+        above += product(p.mT, volts)
+        above += product(q.mT, currents)
     else:
         for up, own in of_first:
             above[..., up, :] += first[..., own, c_s] @ currents
@@ -181,21 +200,29 @@ def join(first: Tensor, second: Tensor, step: Join) -> tuple[Tensor, Tensor, Ten
 
 
 def solved(a: Tensor, b: Tensor) -> Tensor:
-    """a^-1 b; in closed form for 2 x 2 matrices, of which there are most, all with determinants of at least 1."""
-    if a.shape[-1] != 2:
+    """a^-1 b; in closed form for up to 2 x 2, which have determinants of at least 1."""
+    if a.shape[-1] > FEW:
         return torch.linalg.solve(a, b)
+    if a.shape[-1] == 1:
+        return b / a
     determinant = a[..., :1, :1] * a[..., 1:, 1:] - a[..., :1, 1:] * a[..., 1:, :1]
-    first = a[..., 1:, 1:] * b[..., :1, :] - a[..., :1, 1:] * b[..., 1:, :]
-    second = a[..., :1, :1] * b[..., 1:, :] - a[..., 1:, :1] * b[..., :1, :]
-    return torch.cat([first, second], -2) / determinant
+    found = torch.empty_like(b)
+    found[..., :1, :] = (a[..., 1:, 1:] * b[..., :1, :] - a[..., :1, 1:] * b[..., 1:, :]) / determinant
+    found[..., 1:, :] = (a[..., :1, :1] * b[..., 1:, :] - a[..., 1:, :1] * b[..., :1, :]) / determinant
+    return found
 
 
-def lead_down(adjoint: Tensor, volts: Tensor, currents: Tensor, step: Join) -> tuple[Tensor, Tensor]:
-    """Adjoints T Mbar T' of both children from their parent's, all symmetric."""
+def lead_down(adjoint: Tensor, volts: Tensor, currents: Tensor, step: Join) -> Tensor:
+    """Adjoints T Mbar T' of all children (dies, block rows, block columns, n, n) from their parents', all symmetric."""
     v_s, _, c_s, _ = step.below.slices(step.axis)
-    results = []
-    for places, inner, own_inner in ((step.places()[0], currents, c_s), (step.places()[1], volts, v_s)):
-        child = adjoint.new_zeros((*adjoint.shape[:-2], step.below.size, step.below.size))
+    dim = 2 if step.axis == "rows" else 1
+    shape = list(adjoint.shape[:-2])
+    shape[dim] *= 2
+    children = matrices(shape, step.below.size, step.below.size, adjoint, step.few)
+    split = children.unflatten(dim, (-1, 2))
+    seams = (currents, c_s), (volts, v_s)
+    for k, (places, (inner, own_inner)) in enumerate(zip(step.places(), seams, strict=True)):
+        child = split.select(dim + 1, k)
         for up_a, own_a in places:
             for up_b, own_b in places:
                 child[..., own_a, own_b] = adjoint[..., up_a, up_b]
@@ -204,9 +231,13 @@ def lead_down(adjoint: Tensor, volts: Tensor, currents: Tensor, step: Join) -> t
             child[..., own_inner, own] = across[..., up]
             child[..., own, own_inner] = across[..., up].mT
         child[..., own_inner, own_inner] = across @ inner.mT
-        results.append(child)
-    # the second block's currents at the seam and the first one's voltages are entries of x above: in places already
-    return results[0], results[1]
+    return children.narrow(dim, 0, step.count)
+
+
+def merged(first: Tensor, second: Tensor, step: Join) -> Tensor:
+    """Undoes :func:`pairs` for what each block has (dies, block rows, block columns, n), the padding cut off."""
+    dim = 2 if step.axis == "rows" else 1
+    return torch.stack([first, second], dim + 1).flatten(dim, dim + 1).narrow(dim, 0, step.count)
 
 
 def carry_down(x: Tensor, volts: Tensor, currents: Tensor, step: Join) -> tuple[Tensor, Tensor]:

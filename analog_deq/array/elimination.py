@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from analog_deq.array.blocks import Join, carry_down, join, lead_down, merged, pairs, tree
+from analog_deq.array.blocks import Join, carry_down, join, lead_down, matrices, merged, pairs, tree
 
 FAR = (2, 3)
 """Places of the far wire ends, c_w and c_b, in a single cell's x; a constant is last."""
@@ -51,7 +51,7 @@ class Cells:
         """M of every single cell: g' u u' - diag(0, 0, r_w, r_b), beside it s' u."""
         u = self.u
         constant = self.source is not None
-        m = self.g.new_zeros((*self.g.shape, 4 + constant, 4 + constant))
+        m = matrices(self.g.shape, 4 + constant, 4 + constant, self.g, True)
         torch.mul((self.through[..., None] * u)[..., :, None], u[..., None, :], out=m[..., :4, :4])
         m[..., 2, 2] -= self.r_word
         m[..., 3, 3] -= self.r_bit
@@ -116,7 +116,7 @@ class Reduction(Function):
         path: Path = ctx.path
         bar = (adjoint + adjoint.mT)[:, None, None] / 2
         for step, (volts, currents) in zip(reversed(path.joins), reversed(path.inner), strict=True):
-            bar = merged(*lead_down(bar, volts, currents, step), step)
+            bar = lead_down(bar, volts, currents, step)
         size = 4 + ctx.constant
         if len(path.used) < size:
             whole = bar.new_zeros((*bar.shape[:-2], size, size))
