@@ -147,7 +147,7 @@ def pairs(blocks: Tensor, step: Join) -> tuple[Tensor, Tensor]:
     if step.count % 2:
         shape = list(blocks.shape[:-2])
         shape[dim] += 1
-        even = matrices(shape, *blocks.shape[-2:], blocks, step.few)
+        even = matrices(shape, blocks.shape[-2], blocks.shape[-1], blocks, step.few)
         even.narrow(dim, 0, step.count).copy_(blocks)
         blocks = even
     split = blocks.unflatten(dim, (-1, 2))

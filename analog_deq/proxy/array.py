@@ -117,12 +117,14 @@ def effective_map(
     return _as_numpy(found)
 
 
-def close_loop(design: DesignSpec, proxy: ProxyParameters, reduced: PortAdmittance) -> EffectiveMap:
+def close_loop(
+    design: DesignSpec, proxy: ProxyParameters, reduced: PortAdmittance, *, r_feedback: Array | float = 0.0
+) -> EffectiveMap:
     """:func:`effective_map` of an array that comes reduced to its ports. OutOfDomainError on loads not calibrated."""
     r_out = proxy.driver.values["r_out_ohm"]
     terms = terms_of_ports(reduced, r_out)
     _require_loads(proxy, terms, r_out)
-    return _as_numpy(_closed(design, proxy, terms, 0.0, 0.0, 0.0))
+    return _as_numpy(_closed(design, proxy, terms, 0.0, r_feedback, 0.0))
 
 
 def _as_numpy(found: TorchMap) -> EffectiveMap:

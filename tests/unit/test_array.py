@@ -50,7 +50,10 @@ def test_every_entry_equals_the_nodal_analysis(size, word, bit, source, sense, b
         "both_word_ends": both_word, "both_bit_ends": both_bit,
     }  # fmt: skip
     g = conductances(*size, seed, opened, 0.2 if word or bit or (source and sense) else 0.0)
-    assert close(admittance(g, **wiring), nodal_admittance(g, **wiring))
+    expected = nodal_admittance(g, **wiring)
+    least = min((r for r in (word, bit, source, sense) if r), default=np.inf)
+    lost = 1e-15 / (least * np.abs(expected).max())  # nodal analysis adds a wire's conductance to a cell's
+    assert close(admittance(g, **wiring), expected, 1e-10 + lost)
 
 
 @settings(max_examples=25, deadline=None)
