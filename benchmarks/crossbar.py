@@ -6,7 +6,8 @@ in turn. ``badcrossbar`` 1.1.0 (github.com/joksas/badcrossbar) runs in a Python 
     python -m venv peer && peer/bin/pip install numpy scipy pathvalidate && peer/bin/pip install --no-deps badcrossbar
 
 (without ``--no-deps`` it wants cairo, for drawings only). It is asked for the output currents alone. ngspice runs the
-flat deck, one ``.op`` an input, with KLU where it has it; where all inputs do not finish within ``--limit``, one input.
+flat deck, one ``.op`` an input, with KLU where it has it; one input where all do not finish within ``--limit``, and
+above 128 x 128.
 Each side runs in a fresh process and times its own work, without start and imports (ngspice: the process, which parses
 the deck); memory is the largest resident size of that process, interpreter and libraries included.
 """
@@ -35,6 +36,8 @@ from analog_deq.spice.simulator import Simulator, find_simulator
 R_OHM = 1.0
 AGREE_BAR = 1e-9
 SPEED_BAR = 20.0
+SPICE_ALL = 128
+"""Largest array for which ngspice is asked for all inputs."""
 BATCH_SIZE, BATCH_INPUTS = 128, 1000
 MIB = 2**20
 KIB = 1024
@@ -164,7 +167,7 @@ def operator_rows(n: int, peer: str | None, simulator: Simulator, limit_s: float
         ours: list[Measured] = []
         theirs: list[Measured] = []
         spice: list[Measured] = []
-        spice_inputs, peer_gone, spice_gone = n, peer is None, False
+        spice_inputs, peer_gone, spice_gone = n if n <= SPICE_ALL else 1, peer is None, False
         for turn in range(repeats):
             found = run_python(sys.executable, OURS, folder, 10 * limit_s, "operator", name="ours")
             if found is None:
@@ -178,7 +181,7 @@ def operator_rows(n: int, peer: str | None, simulator: Simulator, limit_s: float
                 theirs += [] if other is None else [other]
             if not spice_gone:
                 other = run_ngspice(simulator, folder, limit_s, spice_inputs)
-                if other is None and turn == 0:
+                if other is None and spice_inputs > 1:
                     yield value_row(f"operator.n{n}.ngspice_all.unfinished_after_s", machine, limit_s, 1)
                     spice_inputs = 1
                     other = run_ngspice(simulator, folder, limit_s, 1)
