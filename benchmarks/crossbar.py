@@ -168,7 +168,7 @@ def operator_rows(n: int, peer: str | None, simulator: Simulator, limit_s: float
         theirs: list[Measured] = []
         spice: list[Measured] = []
         spice_inputs, peer_gone, spice_gone = n if n <= SPICE_ALL else 1, peer is None, False
-        for turn in range(repeats):
+        for _ in range(repeats):
             found = run_python(sys.executable, OURS, folder, 10 * limit_s, "operator", name="ours")
             if found is None:
                 note(f"  n = {n}: ours did not finish")
