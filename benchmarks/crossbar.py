@@ -249,14 +249,14 @@ def batch_rows(peer: str | None, simulator: Simulator, limit_s: float, repeats: 
             yield value_row(f"{prefix}.against_badcrossbar.relative", machine, worst, count, bar=AGREE_BAR)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     made = parser(__doc__ or "", "python benchmarks/crossbar.py --sizes 64 128 --badcrossbar peer/bin/python")
     made.add_argument("--sizes", type=int, nargs="*", default=[64, 128, 256, 512, 1024], help="rows = columns")
     made.add_argument("--no-batch", action="store_true", help="leave out the batch of inputs")
     made.add_argument("--badcrossbar", metavar="PYTHON", help="a Python that imports badcrossbar; none: no such peer")
     made.add_argument("--limit", type=float, default=60.0, metavar="S", help="seconds a peer may take at a time (60)")
     add_count(made, "--repeats", 3, "turns of each side")
-    asked = made.parse_args()
+    asked = made.parse_args(arguments)
     simulator = find_simulator()
 
     def rows() -> Iterator[Row]:
