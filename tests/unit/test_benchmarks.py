@@ -41,7 +41,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 SCRIPTS = (
     "monte_carlo", "whole_network", "accuracy", "pyspice", "cells", "estimators", "equilibrium", "flagship",
     "spice_in_the_loop", "switched_cap",
-    "mappings", "crossbar",
+    "mappings", "crossbar", "node_dies",
     "large_networks", "tiling",
     "sinh_network",
     "dies",
