@@ -47,7 +47,7 @@ SCRIPTS = (
     "dies",
     "scaling",
     "programming",
-    "memristor_devices",
+    "memristor_devices", "node_dies",
 )  # fmt: skip
 SHARED = ("rows", "gradient_figures", "noisy_cell", "measured_cell", "train_step", "wrong_circuits", "trained_digits")
 KEYS = ["id", "ours", "peer", "peer_name", "ratio", "bar", "holds", "n", "spread", "machine"]
