@@ -7,7 +7,7 @@ shows how, on a toy family.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -166,24 +166,16 @@ class Family(Protocol):
         ...
 
 
-class MappingKind(Protocol):
-    """A registered mapping."""
+@dataclass(frozen=True, slots=True)
+class MappingKind:
+    """A mapping to be registered.
 
-    @property
-    def name(self) -> str:
-        """As a design writes it: ``mapping = "name"``."""
-        ...
+    ``name`` is what a design writes, ``title`` the same in a few words, for tables; ``cannot`` says what such a
+    circuit, or its description here, cannot do. ``load`` gives the family on a design, and SpecError for a key of the
+    design's ``[family]`` table that is wrong.
+    """
 
-    @property
-    def title(self) -> str:
-        """The same in a few words, for tables."""
-        ...
-
-    @property
-    def cannot(self) -> str:
-        """What such a circuit, or this description of it, cannot do."""
-        ...
-
-    def load(self, design: DesignSpec) -> Family:
-        """The mapping on a design. SpecError for a key of its ``[family]`` table that is wrong."""
-        ...
+    name: str
+    title: str
+    cannot: str
+    load: Callable[[DesignSpec], Family]

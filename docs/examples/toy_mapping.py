@@ -22,7 +22,7 @@ from analog_deq.equilibrium.settle import integrate, settling_time
 from analog_deq.equilibrium.white_noise import white_covariance
 from analog_deq.errors import SpecError
 from analog_deq.fit.parameters import Goodness
-from analog_deq.mappings.mapping import Equilibria, FamilyProxy, Settled
+from analog_deq.mappings.mapping import Equilibria, FamilyProxy, MappingKind, Settled
 from analog_deq.netlists.deck import SPICE_OPTIONS, build_deck, number
 from analog_deq.proxy.mapping import ConductanceMapping, quantise
 from analog_deq.records import OK, Alter, Command, Dc, Deck, Noise, Op, Plot, Progress, Tran
@@ -302,20 +302,14 @@ class ToyLowered:
 # ---- 5. the registered line: registry.KINDS names this object
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    name: str = "toy"
-    title: str = "toy: ideal meters and tanh sources"
-    cannot: str = "Be built. Wires are refused."
-
-    def load(self, design: DesignSpec) -> Toy:
-        if design.crossbar.r_line_ohm != 0:
-            raise SpecError("crossbar.r_line_ohm: the toy mapping has no wires; write 0")
-        try:
-            return Toy(design, ToySettings.model_validate(design.family))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise SpecError(f"family.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+def _load(design: DesignSpec) -> Toy:
+    if design.crossbar.r_line_ohm != 0:
+        raise SpecError("crossbar.r_line_ohm: the toy mapping has no wires; write 0")
+    try:
+        return Toy(design, ToySettings.model_validate(design.family))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SpecError(f"family.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-MAPPING = _Kind()
+MAPPING = MappingKind("toy", "toy: ideal meters and tanh sources", "Be built. Wires are refused.", _load)

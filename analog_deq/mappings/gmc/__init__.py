@@ -5,25 +5,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from analog_deq.mappings.gmc.spec import GmcSettings
+from analog_deq.mappings.mapping import MappingKind
 from analog_deq.mappings.node.family import NodeFamily
 from analog_deq.mappings.node.spec import read_settings
 from analog_deq.spec import DesignSpec
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    name: str = "gmc"
-    title: str = "gm-C, OTA loads on transistor models"
-    cannot: str = (
+def _load(design: DesignSpec) -> NodeFamily:
+    return NodeFamily.of(design, read_settings(GmcSettings, design))
+
+
+MAPPING = MappingKind(
+    name="gmc",
+    title="gm-C, OTA loads on transistor models",
+    cannot=(
         "The OTA gives no more than its tail current, so a node that is driven harder is held by the array alone and "
         "weights compress; its offset moves every state, and nothing trims it."
-    )
-
-    def load(self, design: DesignSpec) -> NodeFamily:
-        return NodeFamily.of(design, read_settings(GmcSettings, design))
-
-
-MAPPING = _Kind()
+    ),
+    load=_load,
+)

@@ -6,24 +6,16 @@ and ``dynamics`` are its physics, ``model`` trains on it, ``lower`` writes the d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from analog_deq.mappings.mapping import MappingKind
 from analog_deq.mappings.memristor.family import MemristorFamily
-from analog_deq.spec import DesignSpec
 
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    name: str = "memristor"
-    title: str = "memristor crossbar, transimpedance amplifiers"
-    cannot: str = (
+MAPPING = MappingKind(
+    name="memristor",
+    title="memristor crossbar, transimpedance amplifiers",
+    cannot=(
         "Every bit line carries a sum of currents, not a difference: the mean of a pair moves with all inputs and "
         "takes swing from its two amplifiers. Without an integrator nothing filters: noise has the amplifiers' "
         "bandwidth, and devices are as exact as they were programmed, with no trim of a neuron."
-    )
-
-    def load(self, design: DesignSpec) -> MemristorFamily:
-        return MemristorFamily.of(design)
-
-
-MAPPING = _Kind()
+    ),
+    load=MemristorFamily.of,
+)

@@ -7,28 +7,24 @@ extracted die and every figure of the report.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from analog_deq.errors import SpecError
+from analog_deq.mappings.mapping import MappingKind
 from analog_deq.mappings.opamp_integrator.family import OpampIntegrator
 from analog_deq.spec import OPAMP_INTEGRATOR, DesignSpec
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    name: str = OPAMP_INTEGRATOR
-    title: str = "op-amp leaky integrator, resistive crossbar"
-    cannot: str = (
+def _load(design: DesignSpec) -> OpampIntegrator:
+    if design.scaling.mode != "none":
+        raise SpecError(f'scaling.mode = "{design.scaling.mode}": only for a design of the default stages; use "none"')
+    return OpampIntegrator.of(design)
+
+
+MAPPING = MappingKind(
+    name=OPAMP_INTEGRATOR,
+    title="op-amp leaky integrator, resistive crossbar",
+    cannot=(
         "An op-amp's offset times its noise gain dominates a die, so it needs a trim; every neuron draws an op-amp's "
         "current all the time."
-    )
-
-    def load(self, design: DesignSpec) -> OpampIntegrator:
-        if design.scaling.mode != "none":
-            raise SpecError(
-                f'scaling.mode = "{design.scaling.mode}": only for a design of the default stages; use "none"'
-            )
-        return OpampIntegrator.of(design)
-
-
-MAPPING = _Kind()
+    ),
+    load=_load,
+)

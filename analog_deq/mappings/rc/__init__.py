@@ -5,25 +5,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from analog_deq.mappings.mapping import MappingKind
 from analog_deq.mappings.node.family import NodeFamily
 from analog_deq.mappings.node.spec import read_settings
 from analog_deq.mappings.rc.spec import RcSettings
 from analog_deq.spec import DesignSpec
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    name: str = "rc"
-    title: str = "passive RC node, transistor-pair activation"
-    cannot: str = (
+def _load(design: DesignSpec) -> NodeFamily:
+    return NodeFamily.of(design, read_settings(RcSettings, design))
+
+
+MAPPING = MappingKind(
+    name="rc",
+    title="passive RC node, transistor-pair activation",
+    cannot=(
         "A divider's weights sum to less than the gain of the activation, so a neuron cannot have many large weights; "
         "its time constant is C over the node's conductance and changes with the weights."
-    )
-
-    def load(self, design: DesignSpec) -> NodeFamily:
-        return NodeFamily.of(design, read_settings(RcSettings, design))
-
-
-MAPPING = _Kind()
+    ),
+    load=_load,
+)
