@@ -86,6 +86,14 @@ class Measured:
     currents: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """No currents: ``word`` is unfinished (stopped at the limit) or failed, with the seconds until then."""
+
+    word: str
+    seconds: float
+
+
 def write_case(folder: Path, n: int, inputs: int | None = None) -> None:
     """Cells of an n x n array and voltages (rows, inputs): the unit vectors unless a number of random ones is asked."""
     rng = np.random.default_rng(n)
@@ -93,8 +101,8 @@ def write_case(folder: Path, n: int, inputs: int | None = None) -> None:
     np.save(folder / "volts.npy", np.eye(n) if inputs is None else rng.uniform(-0.2, 0.2, (n, inputs)))
 
 
-def timed(command: Sequence[str], folder: Path, limit_s: float) -> tuple[float, float, str] | None:
-    """(wall seconds, largest MiB, stdout) of a process; None when it did not end well within the limit."""
+def timed(command: Sequence[str], folder: Path, limit_s: float) -> tuple[float, float, str] | Missing:
+    """(wall seconds, largest MiB, stdout) of a process that ended well within the limit."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with (folder / "stdout").open("w+") as out, (folder / "stderr").open("w+") as err:
         start = time.perf_counter()
@@ -109,25 +117,25 @@ def timed(command: Sequence[str], folder: Path, limit_s: float) -> tuple[float, 
                 process.kill()
                 os.wait4(process.pid, 0)
                 process.returncode = -9
-                return None
+                return Missing("unfinished", limit_s)
             time.sleep(min(0.02, 0.001 + wall / 50))
         if process.returncode:
             err.seek(0)
-            note(f"  {command[0]} failed: {err.read().strip()[-300:]}")
-            return None
+            note(f"  {Path(command[0]).name} ended with {process.returncode}: {err.read().strip()[-300:]}")
+            return Missing("failed", wall)
         out.seek(0)
         return wall, usage.ru_maxrss * KIB / MIB, out.read()
 
 
-def run_python(python: str, code: str, folder: Path, limit_s: float, *more: str, name: str) -> Measured | None:
+def run_python(python: str, code: str, folder: Path, limit_s: float, *more: str, name: str) -> Measured | Missing:
     """One side that times itself."""
     ended = timed([python, "-c", code, str(folder), *more], folder, limit_s)
-    if ended is None:
-        return None
+    if isinstance(ended, Missing):
+        return ended
     return Measured(float(json.loads(ended[2].strip().splitlines()[-1])), ended[1], np.load(folder / f"{name}.npy"))
 
 
-def run_ngspice(simulator: Simulator, folder: Path, limit_s: float, inputs: int) -> Measured | None:
+def run_ngspice(simulator: Simulator, folder: Path, limit_s: float, inputs: int) -> Measured | Missing:
     """The flat deck, the first ``inputs`` unit vectors."""
     g = 1 / np.load(folder / "ohm.npy")
     n = len(g)
@@ -143,12 +151,12 @@ def run_ngspice(simulator: Simulator, folder: Path, limit_s: float, inputs: int)
     (folder / "deck.cir").write_text(deck.text)
     (folder / "out.raw").unlink(missing_ok=True)
     ended = timed([str(simulator.executable), "-n", "-b", "deck.cir"], folder, limit_s)
-    if ended is None:
-        return None
+    if isinstance(ended, Missing):
+        return ended
     plots = read_plots(folder / "out.raw")
     if len(plots) != inputs:
         note(f"  ngspice wrote {len(plots)} of {inputs} plots")
-        return None
+        return Missing("failed", ended[0])
     return Measured(ended[0], ended[1], np.array([[float(np.real(p[name][0])) for name in names] for p in plots]))
 
 
@@ -158,95 +166,94 @@ def disagreement(ours: np.ndarray, peer: np.ndarray) -> float:
     return float((np.abs(mine - peer) / np.abs(peer).max(0)).max())
 
 
+def missing_row(prefix: str, machine: str, missing: Missing) -> Row:
+    """What did not come, and after how many seconds it was given up."""
+    return value_row(f"{prefix}.{missing.word}_after_s", machine, missing.seconds, 1)
+
+
 def operator_rows(n: int, peer: str | None, simulator: Simulator, limit_s: float, repeats: int) -> Iterator[Row]:
     """All inputs of an n x n array: seconds, memory, agreement."""
-    machine = machine_name(simulator)
+    machine, prefix = machine_name(simulator), f"operator.n{n}"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_case(folder, n)
-        ours: list[Measured] = []
-        theirs: list[Measured] = []
-        spice: list[Measured] = []
-        spice_inputs, peer_gone, spice_gone = n if n <= SPICE_ALL else 1, peer is None, False
+        spice_inputs = n if n <= SPICE_ALL else 1
+        sides: dict[str, list[Measured]] = {"ours": [], "badcrossbar": [], "ngspice": []}
+        gone = set() if peer else {"badcrossbar"}
+
+        def run(side: str) -> Measured | Missing:
+            if side == "ours":
+                return run_python(sys.executable, OURS, folder, 10 * limit_s, "operator", name=side)
+            if side == "badcrossbar":
+                return run_python(str(peer), PEER, folder, limit_s, name=side)
+            return run_ngspice(simulator, folder, limit_s, spice_inputs)
+
         for _ in range(repeats):
-            found = run_python(sys.executable, OURS, folder, 10 * limit_s, "operator", name="ours")
-            if found is None:
-                note(f"  n = {n}: ours did not finish")
-                return
-            ours.append(found)
-            if not peer_gone:
-                assert peer is not None
-                other = run_python(peer, PEER, folder, limit_s, name="badcrossbar")
-                peer_gone = other is None
-                theirs += [] if other is None else [other]
-            if not spice_gone:
-                other = run_ngspice(simulator, folder, limit_s, spice_inputs)
-                if other is None and spice_inputs > 1:
-                    yield value_row(f"operator.n{n}.ngspice_all.unfinished_after_s", machine, limit_s, 1)
+            for side, found in sides.items():
+                if side in gone:
+                    continue
+                one = run(side)
+                if isinstance(one, Missing) and side == "ngspice" and spice_inputs > 1:
+                    yield missing_row(f"{prefix}.ngspice_all", machine, one)
                     spice_inputs = 1
-                    other = run_ngspice(simulator, folder, limit_s, 1)
-                spice_gone = other is None
-                spice += [] if other is None else [other]
-        seconds = [m.seconds for m in ours]
-        prefix = f"operator.n{n}"
-        yield value_row(f"{prefix}.ours.peak_mib", machine, max(m.rss_mib for m in ours), repeats)
-        if theirs:
-            yield speed_row(f"{prefix}.s", machine, seconds, [m.seconds for m in theirs], "badcrossbar 1.1.0")
-            yield value_row(f"{prefix}.badcrossbar.peak_mib", machine, max(m.rss_mib for m in theirs), len(theirs))
-            worst = disagreement(ours[0].currents, theirs[0].currents)
-            yield value_row(f"{prefix}.against_badcrossbar.relative", machine, worst, n * n, bar=AGREE_BAR)
-        else:
-            yield time_row(f"{prefix}.s", machine, seconds)
-            if peer is not None:
-                yield value_row(f"{prefix}.badcrossbar.unfinished_after_s", machine, limit_s, 1)
-        which = "all" if spice_inputs == n else "one"
-        if not spice:
-            yield value_row(f"{prefix}.ngspice_{which}.unfinished_after_s", machine, limit_s, 1)
-            return
-        yield speed_row(
-            f"{prefix}.ngspice_{which}.s", machine, seconds, [m.seconds for m in spice], "ngspice, flat deck"
-        )
-        yield value_row(f"{prefix}.ngspice.peak_mib", machine, max(m.rss_mib for m in spice), len(spice))
-        worst = disagreement(ours[0].currents, spice[0].currents)
-        yield value_row(f"{prefix}.against_ngspice.relative", machine, worst, spice_inputs * n, bar=AGREE_BAR)
+                    one = run(side)
+                if isinstance(one, Missing):
+                    gone.add(side)
+                    yield missing_row(f"{prefix}.{side}", machine, one)
+                else:
+                    found.append(one)
+    ours = sides["ours"]
+    if not ours:
+        return
+    seconds, whole = [m.seconds for m in ours], "all" if spice_inputs == n else "one"
+    yield value_row(f"{prefix}.ours.peak_mib", machine, max(m.rss_mib for m in ours), len(ours))
+    labels = {"badcrossbar": ("s", "badcrossbar 1.1.0"), "ngspice": (f"ngspice_{whole}.s", "ngspice, flat deck")}
+    if not sides["badcrossbar"]:
+        yield time_row(f"{prefix}.s", machine, seconds)
+    for side, (label, called) in labels.items():
+        if theirs := sides[side]:
+            yield speed_row(f"{prefix}.{label}", machine, seconds, [m.seconds for m in theirs], called)
+            yield value_row(f"{prefix}.{side}.peak_mib", machine, max(m.rss_mib for m in theirs), len(theirs))
+            worst, count = disagreement(ours[0].currents, theirs[0].currents), theirs[0].currents.size
+            yield value_row(f"{prefix}.against_{side}.relative", machine, worst, count, bar=AGREE_BAR)
 
 
 def batch_rows(peer: str | None, simulator: Simulator, limit_s: float, repeats: int) -> Iterator[Row]:
     """A batch of inputs at one size, forward, and forward with the gradient of a loss to every cell."""
     machine = machine_name(simulator)
+    prefix, per = f"batch.n{BATCH_SIZE}.inputs{BATCH_INPUTS}", float(BATCH_INPUTS)
+    times: dict[str, list[float]] = {"forward": [], "adjoint": [], "badcrossbar": []}
+    worst = 0.0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_case(folder, BATCH_SIZE, BATCH_INPUTS)
-        times: dict[str, list[float]] = {"forward": [], "adjoint": [], "peer": []}
-        worst = 0.0
         for _ in range(repeats):
-            sides = {
+            found = {
                 what: run_python(sys.executable, OURS, folder, limit_s, what, name="ours")
                 for what in ("forward", "adjoint")
             }
-            other = None if peer is None else run_python(peer, PEER, folder, limit_s, name="badcrossbar")
-            for what, found in (*sides.items(), ("peer", other)):
-                times[what] += [] if found is None else [found.seconds]
-            if other is not None and sides["forward"] is not None:
-                worst = max(worst, disagreement(sides["forward"].currents, other.currents))
-        prefix, per = f"batch.n{BATCH_SIZE}.inputs{BATCH_INPUTS}", float(BATCH_INPUTS)
-        for what in ("forward", "adjoint"):
-            label = f"{prefix}.{'forward_and_adjoint' if what == 'adjoint' else what}.s_per_input"
-            if times["peer"]:
-                yield speed_row(
-                    label,
-                    machine,
-                    times[what],
-                    times["peer"],
-                    "badcrossbar 1.1.0, forward",
-                    bar=SPEED_BAR,
-                    per=(per, per),
-                )
-            else:
-                yield time_row(label, machine, times[what], per=per)
-        if times["peer"]:
-            count = BATCH_INPUTS * BATCH_SIZE
-            yield value_row(f"{prefix}.against_badcrossbar.relative", machine, worst, count, bar=AGREE_BAR)
+            if peer is not None:
+                found["badcrossbar"] = run_python(peer, PEER, folder, limit_s, name="badcrossbar")
+            for what, one in found.items():
+                if isinstance(one, Missing):
+                    yield missing_row(f"{prefix}.{what}", machine, one)
+                    return
+                times[what].append(one.seconds)
+            if peer is not None:
+                worst = max(worst, disagreement(found["forward"].currents, found["badcrossbar"].currents))
+    for what, label in (("forward", "forward"), ("adjoint", "forward_and_adjoint")):
+        identity = f"{prefix}.{label}.s_per_input"
+        if peer is None:
+            yield time_row(identity, machine, times[what], per=per)
+            continue
+        yield speed_row(
+            identity, machine, times[what], times["badcrossbar"], "badcrossbar 1.1.0, forward", bar=SPEED_BAR,
+            per=(per, per),
+        )  # fmt: skip
+    if peer is not None:
+        yield value_row(
+            f"{prefix}.against_badcrossbar.relative", machine, worst, BATCH_INPUTS * BATCH_SIZE, bar=AGREE_BAR
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
