@@ -1,8 +1,8 @@
 """The switched-capacitor network beyond `mappings.py`: wires by the flat deck, clock rate, noise of the loop.
 
 ngspice has no noise analysis of a clocked circuit. The loop's noise is therefore also simulated: white noise drawn in
-NumPy, written into the deck as piecewise-linear sources, at the op-amps' inputs, behind the reset, master and sharing
-switches and behind the activations, in a network of three neurons clocked for hundreds of periods.
+NumPy, written into the deck as piecewise-linear sources, at the op-amps' inputs, in series with every switch and behind
+the activations, in a network of three neurons clocked for hundreds of periods.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PERCENT, KELVIN = 100.0, 300.15
 WIRES_OHM = (0.0, 1.0, 2.0, 5.0)
 PHASES_S = (100e-9, 70e-9, 50e-9, 40e-9, 30e-9)
-NOISE_STEP_S, SUBSTEPS = 0.5e-9, 5
+NOISE_STEP_S, SUBSTEPS = 0.3e-9, 3
 """Time between noise samples, and time steps in it at least: the first step after each corner is of first order, and
 damps what the op-amp's 200 MHz would pass."""
 PERIODS, SKIPPED = 16, 8
@@ -156,12 +156,13 @@ def small_network(design: DesignSpec, proxy: Any, bed: Bed) -> tuple[SwitchedCap
 def noisy_deck(
     low: SwitchedCapLowered, x: np.ndarray, w: np.ndarray, slope: np.ndarray, proxy: Any, seed: int, index: int
 ) -> Deck:
-    """The network's transient with drawn noise in series with its op-amps, switches and drivers."""
+    """The network's transient with drawn noise in series with its op-amps, every switch and the drivers."""
     deck = low.periods_deck(x, w, PERIODS)
     settings = low.circuit.bench.settings
     count = int(np.ceil(PERIODS * settings.clock.period_s / NOISE_STEP_S)) + 2
     rng = generator(seed, Stream.READ_NOISE, index)
-    thermal = {"r": settings.switches.r_reset_ohm, "m": settings.switches.r_on_ohm, "u": settings.switches.r_on_ohm}
+    models = [line.split() for line in deck.text.splitlines() if line.startswith(".model sw")]
+    thermal = {m[1]: float(next(w for w in m if w.startswith("ron="))[4:]) for m in models}
     state = np.sqrt(slope_form(proxy.noise["state"].values, torch.as_tensor(slope)).numpy()) * settings.scales.z_unit_v
     lines, sources = [], []
 
@@ -178,8 +179,8 @@ def noisy_deck(
 
     for line in deck.text.splitlines():
         name = line.split()[0] if line.split() else ""
-        if name[:1] == "S" and name[1:2] in thermal and name[2:].isdigit():
-            line = series(line, 2, np.sqrt(4 * BOLTZMANN * KELVIN * thermal[name[1]]))
+        if name[:1] == "S":
+            line = series(line, 1, np.sqrt(4 * BOLTZMANN * KELVIN * thermal[line.split()[-1]]))
         elif name[:2] == "Xo" and name[2:].isdigit():
             line = series(line, 1, EN)
         elif name[:2] == "Xd" and name[2:].isdigit():
@@ -199,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to run (all)")
     made.add_argument("--runs", type=Path, default=Path("runs"), help="folder of finished stages (runs)")
     add_count(made, "--images", 5, "images of each wire resistance")
-    add_count(made, "--transients", 12, f"noise transients of {PERIODS} periods")
+    add_count(made, "--transients", 8, f"noise transients of {PERIODS} periods")
     options = made.parse_args(arguments)
     torch.set_num_threads(1)
     simulator = find_simulator()
