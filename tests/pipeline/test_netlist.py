@@ -124,11 +124,12 @@ def test_a_replay_line_gives_the_recorded_value_again(work: Path, tiny: Finished
     trim = "none" if worst["die"] is None else "trimmed"
     samples = pd.read_csv(folder / "samples.csv").set_index(["die", "trim", "image"])
     sample = samples.loc[(-1 if worst["die"] is None else worst["die"], trim, worst["input"])]
-    # what is left of the error is of the size of ngspice's own tolerance: 1e-6 of a state is 1e-4 %FS
-    assert np.sqrt(np.mean(error**2)) == pytest.approx(sample["rms_error_percent_fs"], rel=5e-4, abs=1e-4)
+    # what is left of the error is of the size of ngspice's own tolerance: Newton stops within 1e-6 of a node's 0.8 V,
+    # which is 4e-6 of a state's 0.2 V
+    assert np.sqrt(np.mean(error**2)) == pytest.approx(sample["rms_error_percent_fs"], rel=5e-4, abs=4e-4)
     assert states.supply_w[0] == pytest.approx(sample["supply_w"], rel=5e-4)
     if check == "net.fixed_point_max":
-        assert np.abs(error).max() == pytest.approx(row["value"], rel=5e-4, abs=1e-4)
+        assert np.abs(error).max() == pytest.approx(row["value"], rel=5e-4, abs=4e-4)
 
 
 def test_every_worst_row_has_a_deck_that_runs(tiny: Finished, tmp_path: Path) -> None:
