@@ -7,13 +7,14 @@ cached; the reduction, once a weight set, is a row of its own. The flat deck is 
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ REST_BARS = {128: 0.5, 256: 4.0, 512: 60.0}
 EQUILIBRIUM_BARS = {128: 0.015, 256: 0.1}
 EQUILIBRIA = {64: 128, 128: 128, 256: 64, 512: 16}
 FLAT_BAR, AGREE_BAR = 100.0, 1e-6
-FLAT = "flat deck"
+FLAT, PLAIN = "flat deck", "flat deck, ngspice's own options"
 FLAT_IMAGES = 2
 TIGHT = 1e-8
 TIMEOUT_S = 3600.0
@@ -76,10 +77,16 @@ class Case:
         with tempfile.TemporaryDirectory() as folder:
             return run_deck(deck, simulator=self.simulator, folder=Path(folder), timeout_s=TIMEOUT_S).plots
 
-    def settle(self, images: int, *, flat: bool = False) -> np.ndarray:
-        """Readings (images, N) at the end of the window, each image from rest, all in one deck."""
+    def settle(self, images: int, *, flat: bool = False, defaults: bool = False) -> np.ndarray:
+        """Readings (images, N) at the end of the window, each image from rest, all in one deck.
+
+        With ``defaults`` ngspice has its own options (trapezoidal rule, ``reltol`` 1e-3, Sparse), none of ours.
+        """
         rest = self.model.proxy.integrator.values["s0_v"]
-        plots = self.run(self.network.transients(self.x[:images], rest, flat=flat))
+        deck = self.network.transients(self.x[:images], rest, flat=flat)
+        if defaults:
+            deck = replace(deck, text=re.sub(r"(?m)^\.options .*\n", "", deck.text))
+        plots = self.run(deck)
         pairs = zip(plots, self.x, strict=False)
         return np.array([self.network.read_trajectory(plot, x, flat=flat)[1][-1] for plot, x in pairs])
 
@@ -196,6 +203,12 @@ def against_flat(case: Case, machine: str, images: int) -> Iterator[Row]:
     yield speed_row(f"{name}.rest_with_reduction.s_per_image", machine, both, seconds["flat"], FLAT, per=per)
     gap = float(np.abs(ends["ours"][:FLAT_IMAGES] - ends["flat"][:images]).max())
     yield value_row(f"{name}.end_state.units", machine, gap, min(images, FLAT_IMAGES), bar=AGREE_BAR)
+    start = time.perf_counter()
+    plain = case.settle(1, flat=True, defaults=True)
+    alone = [time.perf_counter() - start]
+    yield speed_row(f"{name}.rest.defaults.s_per_image", machine, seconds["ours"], alone, PLAIN, per=(images, 1))
+    gap = float(np.abs(plain - ends["flat"][:1]).max())
+    yield value_row(f"{name}.defaults_end_state.units", machine, gap, 1)
     yield from equilibria_against_flat(case, machine)
 
 
