@@ -165,7 +165,7 @@ def _span(one: dict[str, Any], name: str) -> str:
 def _parts(one: dict[str, Any]) -> str:
     order = ("transistors", "resistors", "capacitors", "switches", "diodes", "behavioural sources")
     parts = [f"{one['elements'][kind]:g} {kind}" for kind in order if one["elements"].get(kind)]
-    return ", ".join(parts) + f"; {1e12 * one['elements'].get('capacitance_f', 0.0):.3g} pF"
+    return ", ".join(parts) + f"; {1e12 * one['elements'].get('capacitance_f', 0.0):.4g} pF"
 
 
 _LINES = (
