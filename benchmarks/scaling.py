@@ -116,7 +116,7 @@ def in_ngspice(levels: int, states: int, images: int, simulator: Simulator, mach
             "scaling.ngspice.fixed_point_max_percent_fs", machine, float(np.abs(error).max()), images, bar=0.5
         )
         labels = network_readout(design, network).predict(torch.as_tensor(np.nan_to_num(result.states.z)))
-        right = PERCENT * float((labels == task.y_test[:images]).double().mean())
+        right = PERCENT * float(np.mean((labels == task.y_test[:images]).numpy() & result.ok))
         yield value_row("scaling.ngspice.accuracy_percent", machine, right, images)
         noisy = run_noise(lowered, model, task.x_test, 0, bed, Progress())
         ratio = noisy.rms_proxy / noisy.rms_spice
