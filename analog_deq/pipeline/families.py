@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -138,12 +139,12 @@ def verify(
     checkpoint = matching_family_checkpoint(checkpoint_path, inputs, proxy_path)
     task = inputs.task()
     limits_path = limits_path or find_family_limits(inputs)
-    limits, simulator = read_limits(limits_path), bed.simulator
+    limits, simulator, today = read_limits(limits_path), bed.simulator, date.today()
     key = {
         "design": inputs.design.model_dump(mode="json"), "hardware": inputs.hardware_sha256(),
         "checkpoint": file_sha256(checkpoint_path), "proxy": file_sha256(proxy_path),
         "limits": file_sha256(limits_path), "flat": flat, "ngspice": simulator.version, "solver": simulator.solver,
-        "package": package_sha256(),
+        "package": package_sha256(), "expired_waivers": limits.expired(today),
     }  # fmt: skip
     folder = open_stage(bed.root, "verify", key)
 
@@ -151,14 +152,14 @@ def verify(
         result = verify_family(inputs.family, proxy, checkpoint, task, bed, progress, flat=flat)
         result = _with_decks(result, inputs, proxy, checkpoint, task, simulator.klu, work)
         provenance = {
-            "schema_name": "analog_deq.verify_report", "schema_version": 1, "package_version": package_version(),
+            "schema_name": "analog_deq.verify_report", "schema_version": 2, "package_version": package_version(),
             "ngspice_version": simulator.version, "solver": simulator.solver, "seed": inputs.design.seed,
             "mapping": inputs.design.mapping, "inputs": {
                 name: key[name] for name in ("hardware", "checkpoint", "proxy", "limits")
             },
         }  # fmt: skip
         report = VerifyReport(
-            judge(result.measurements, limits), provenance, "Sign-off of a trained analog equilibrium network",
+            judge(result.measurements, limits, today), provenance, "Sign-off of a trained analog equilibrium network",
             inputs.design.name, _summary(inputs, checkpoint, result),
         )  # fmt: skip
         bad = (result.samples["status"] != OK) | (result.samples["predicted"] != result.samples["label"])

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 from analog_deq.errors import SpecError
@@ -97,7 +98,7 @@ def verify_inputs(
     checkpoint = matching_checkpoint(checkpoint_path, inputs, proxy_path)
     task = inputs.task()
     limits_path = limits_path or find_limits(inputs)
-    limits = read_limits(limits_path)
+    limits, today = read_limits(limits_path), date.today()
     simulator = find_simulator()
     bends = not proxy.synapse.linear
     if bends and not flat:
@@ -110,19 +111,20 @@ def verify_inputs(
         "checkpoint": file_sha256(checkpoint_path), "proxy": checkpoint.proxy_sha256,
         "limits": file_sha256(limits_path), "plan": inputs.plan.model_dump(mode="json"),
         "flat": flat, "ngspice": simulator.version, "solver": simulator.solver, "package": package_sha256(),
+        "expired_waivers": limits.expired(today),  # a report judged while a waiver held is not reused after it
     }  # fmt: skip
     folder = open_stage(runs, "verify", key)
 
     def make(work: Path) -> None:
         bed = Bed(simulator, runs, jobs, timeout_s, process_limits, executor)
         result = verify_network(
-            inputs.design, proxy, inputs.plan, checkpoint, inputs.cells, task, bed, progress, flat=flat
+            inputs.design, proxy, inputs.plan, checkpoint, inputs.cells, task, limits, bed, progress, flat=flat
         )
         result = attach_decks(
             result, inputs.design, proxy, checkpoint, inputs.cells, task, simulator.klu, flat or bends, work
         )
         provenance = {
-            "schema_name": "analog_deq.verify_report", "schema_version": 1, "package_version": package_version(),
+            "schema_name": "analog_deq.verify_report", "schema_version": 2, "package_version": package_version(),
             "ngspice_version": simulator.version, "solver": simulator.solver, "seed": inputs.design.seed,
             "array": _array_form(flat, bends), "inputs": {
                 "hardware": inputs.hardware_sha256(), "checkpoint": key["checkpoint"], "proxy": key["proxy"],
@@ -130,14 +132,14 @@ def verify_inputs(
             },
         }  # fmt: skip
         report = VerifyReport(
-            judge(result.measurements, limits), provenance, "Sign-off of a trained analog equilibrium network",
-            inputs.design.name, _summary(inputs, proxy, checkpoint, result),
+            judge(result.measurements, limits, today), provenance, "Sign-off of a trained analog equilibrium network",
+            inputs.design.name, _summary(inputs, proxy, checkpoint, result), result.sections, tuple(result.tables),
         )  # fmt: skip
         samples = result.samples
         failures = failed_samples(result, task)
         transfer = _transfer(tables)
         drawn = figures(result, inputs.design, proxy, checkpoint, task, transfer)
-        write_outputs(report, drawn, samples, failures, work)
+        write_outputs(report, drawn, samples, failures, work, result.tables, result.drawings)
         write_trims(result.dies, work / "trims.csv")
 
     reused, seconds = build_or_reuse(folder, make, progress, "verify")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,8 +23,12 @@ from analog_deq.verify import compare, regression
 from analog_deq.verify.bent import Settler
 from analog_deq.verify.dies import DieResult, draw_die, extracted_model, own_states, run_dies
 from analog_deq.verify.dynamics import NoiseResult, Settling, run_noise, run_transients
+from analog_deq.verify.found import Drawing, Found, Section
+from analog_deq.verify.limits import Limits
 from analog_deq.verify.lower import LoweredNetwork
+from analog_deq.verify.registry import run_checks
 from analog_deq.verify.samples import sample_table, spice_score
+from analog_deq.verify.sheet import SheetRun
 from analog_deq.verify.signoff import Measurement
 from analog_deq.verify.supply import with_exact_supply
 from analog_deq.verify.sweeps import Bed, Sweep, SweepResult, run_sweeps
@@ -40,6 +45,7 @@ class VerifyResult:
     """Everything measured: the measurements to be judged, and what the report draws and lists.
 
     ``score`` is the task's score in ngspice on all test samples; ``outputs`` (images, outputs) the readout's there.
+    ``found`` is what the further checks of the sheet found.
     """
 
     measurements: tuple[Measurement, ...]
@@ -51,6 +57,22 @@ class VerifyResult:
     noise: tuple[NoiseResult, ...]
     dies: tuple[DieResult, ...]
     samples: pd.DataFrame
+    found: tuple[Found, ...] = ()
+
+    @property
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """Tables of the further checks by name."""
+        return {name: table for found in self.found for name, table in found.tables.items()}
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """Sections of the further checks."""
+        return tuple(section for found in self.found for section in found.sections)
+
+    @property
+    def drawings(self) -> tuple[Drawing, ...]:
+        """Figures of the further checks."""
+        return tuple(drawing for found in self.found for drawing in found.drawings)
 
 
 def verify_network(
@@ -60,12 +82,15 @@ def verify_network(
     checkpoint: Checkpoint,
     cells: NeuronCells,
     task: Task,
+    limits: Limits,
     bed: Bed,
     progress: Progress,
     *,
     flat: bool = False,
 ) -> VerifyResult:
     """Equilibria of all test images, transients, noise, anchor and dies of a checkpoint, in ngspice.
+
+    Then the further checks that ``limits`` lists (:mod:`analog_deq.verify.registry`).
 
     Where the synapses bend, equilibria come from the reduced deck with the cells' own currents
     (:mod:`analog_deq.verify.bent`); transients, noise and the anchor from the flat one.
@@ -113,7 +138,14 @@ def verify_network(
     measurements += _dies(task, dies, readout, equilibria.states.z, reading, design.verify)
     measurements.append(_extracted_die(network, model, plan, dies[0], x, bed, progress))
     measurements += _model_checks(proxy, model, solved, checkpoint)
-    measurements.append(_failed(equilibria, transients, noise, dies))
+    found = run_checks(
+        SheetRun(
+            design, proxy, plan, checkpoint, cells, task, limits, bed, progress, flat, model, readout, network, settler,
+            inputs, solved, equilibria, tuple(transients), noise, tuple(dies),
+        )
+    )  # fmt: skip
+    measurements += [m for part in found for m in part.measurements]
+    measurements.append(_failed(equilibria, transients, noise, dies, found))
     drawn = any(np.any(sigma) for sigma in neuron_sigmas(cells, design.mismatch).values())
     drawn = drawn or any(cells.synapse.mismatch_sigmas.values())
     judgeable = withhold(measurements, proxy.not_modelled, drawn=drawn)
@@ -123,8 +155,9 @@ def verify_network(
     outputs = readout.outputs(as_tensor(equilibria.states.z)).numpy()
     score = spice_score(task, equilibria, outputs)
     return VerifyResult(
-        tuple(judgeable), equilibria, solved, score, outputs, tuple(transients), noise, tuple(dies), samples
-    )
+        tuple(judgeable), equilibria, solved, score, outputs, tuple(transients), noise, tuple(dies), samples,
+        tuple(found),
+    )  # fmt: skip
 
 
 def _answers(task: Task, equilibria: SweepResult, reading: Array, readout: Readout, seed: int) -> list[Measurement]:
@@ -230,11 +263,17 @@ def _model_checks(
 
 
 def _failed(
-    equilibria: SweepResult, transients: list[Settling], noise: tuple[NoiseResult, ...], dies: list[DieResult]
+    equilibria: SweepResult,
+    transients: list[Settling],
+    noise: tuple[NoiseResult, ...],
+    dies: list[DieResult],
+    found: list[Found],
 ) -> Measurement:
     failed = (
         int(np.sum(~equilibria.ok)) + sum(t.status != "ok" for t in transients) + sum(r.status != "ok" for r in noise)
     )
     failed += sum(int(np.sum(~r.untrimmed.ok)) + int(np.sum(~r.trimmed.ok)) for r in dies)
+    failed += sum(part.failed for part in found)
     total = len(equilibria.status) + len(transients) + len(noise) + sum(2 * len(r.images) for r in dies)
+    total += sum(part.simulated for part in found)
     return Measurement("run.failed", float(failed), "", total, detail="simulations without a valid result")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from analog_deq.spec import read_toml, validate
 
-Judge = Literal["value", "interval", "yield"]
+Judge = Literal["each", "interval", "yield"]
 Severity = Literal["error", "warn", "info"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
@@ -21,27 +22,39 @@ class _Frozen(BaseModel):
 
 
 class Waiver(_Frozen):
-    """Why a missed limit does not stop the sign-off, and who says so. Shown in every report."""
+    """Why a missed limit does not stop the sign-off, who says so, and until when. Shown in every report.
+
+    ``expires`` is the last day on which it counts.
+    """
 
     reason: Text
     by: Text
+    expires: date
+
+    def holds(self, today: date) -> bool:
+        """Whether it still counts on the day ``today``."""
+        return today <= self.expires
 
 
 class LimitCheck(_Frozen):
     """One row of the spec sheet.
 
-    ``judge`` says what is compared with the limits: the ``value``, the whole confidence ``interval``, or the exact
-    one-sided bound of a ``yield`` (a percentage of ``n`` samples). ``failed_samples`` says what a sample without a
-    valid result does: ``fail`` the check, or be ``counted`` among the samples as one that does not pass.
-    An ``info`` check is reported beside its limits and never judged.
+    ``judge`` says what is compared with the limits: ``each`` value, at every corner the row asks for, the whole
+    confidence ``interval``, or the exact one-sided bound of a ``yield`` (a percentage of ``n`` samples).
+    ``failed_samples`` says what a sample without a valid result does: ``fail`` the check, or be ``counted`` among the
+    samples as one that does not pass. ``typ`` is what the designer expects, shown and not judged. ``corners`` are those
+    that are held to the limits: ``all`` that were simulated, the ``typical`` one, or names. An ``info`` check, and a
+    row without limits, is reported and never judged.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)+$")]
     quantity: Text
     unit: str
     min: Finite | None = None
+    typ: Finite | None = None
     max: Finite | None = None
-    judge: Judge = "value"
+    judge: Judge = "each"
+    corners: Literal["all", "typical"] | Annotated[tuple[Text, ...], Field(min_length=1)] = "all"
     severity: Severity = "error"
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     failed_samples: Literal["fail", "counted"] | None = None
@@ -51,14 +64,29 @@ class LimitCheck(_Frozen):
     def _consistent(self) -> LimitCheck:
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"{self.id}: min ({self.min}) exceeds max ({self.max}); swap them")
-        if self.severity != "info" and self.min is None and self.max is None:
-            raise ValueError(f'{self.id}: severity "{self.severity}" needs min or max; add one, or write "info"')
+        if self.typ is not None and not self._allows(self.typ):
+            raise ValueError(f"{self.id}: typ ({self.typ}) lies outside min and max; what is expected must be allowed")
+        if "severity" in self.model_fields_set and self.severity != "info" and not self.limited:
+            raise ValueError(f'{self.id}: severity "{self.severity}" needs min or max; add one, or leave it out')
         if self.judge == "yield":
             if self.unit != "%" or self.min is None or self.max is not None:
                 raise ValueError(f'{self.id}: judge "yield" needs unit "%", a min and no max')
             if self.severity != "info" and not 0 < self.min < 100:
                 raise ValueError(f"{self.id}: min is {self.min} %; no finite sample proves 100 %, write less")
         return self
+
+    @property
+    def limited(self) -> bool:
+        """Whether it has a limit; a row without one is reported, not judged."""
+        return self.min is not None or self.max is not None
+
+    @property
+    def judged(self) -> bool:
+        """Whether it is held to its limits."""
+        return self.limited and self.severity != "info"
+
+    def _allows(self, value: float) -> bool:
+        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
 
     @property
     def failed_sample_fails(self) -> bool:
@@ -68,10 +96,23 @@ class LimitCheck(_Frozen):
         return self.failed_samples == "fail"
 
 
+class Campaign(_Frozen):
+    """Where the checks that look at corners simulate.
+
+    ``corners`` is ``typ``, ``quick``, ``full`` or names such as ``ss_m40C_1p62V``; ``corner_images`` test images are
+    settled at each, on the nominal circuit and on ``corner_dies`` mismatch dies.
+    """
+
+    corners: Literal["typ", "quick", "full"] | Annotated[tuple[Text, ...], Field(min_length=1)] = "typ"
+    corner_images: Annotated[int, Field(ge=1)] = 50
+    corner_dies: Annotated[int, Field(ge=0)] = 0
+
+
 class Limits(_Frozen):
     """A whole spec sheet. Read with :func:`read_limits`."""
 
     schema_: Literal[1] = Field(alias="schema")
+    campaign: Campaign = Campaign()
     check: tuple[LimitCheck, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -80,6 +121,14 @@ class Limits(_Frozen):
         if twice:
             raise ValueError(f"check id {twice[0]!r} appears more than once; keep one")
         return self
+
+    def row(self, name: str) -> LimitCheck | None:
+        """The row of one check; None when the sheet does not list it."""
+        return next((check for check in self.check if check.id == name), None)
+
+    def expired(self, today: date) -> tuple[str, ...]:
+        """Ids of the rows whose waiver no longer counts on the day ``today``."""
+        return tuple(check.id for check in self.check if check.waiver is not None and not check.waiver.holds(today))
 
 
 def read_limits(path: Path) -> Limits:

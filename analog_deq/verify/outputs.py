@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
+from analog_deq.verify.found import Drawing
 from analog_deq.verify.report.figures import ReportFigures
 from analog_deq.verify.report.html import VERDICT_SENTENCES, render_html, row_of
 from analog_deq.verify.verdict import Check, VerifyReport
 
+NO_TABLES: Mapping[str, pd.DataFrame] = {}
 _DIGITS = 9
 """Significant digits written. More would show the last bits of a BLAS sum, which differ between machines."""
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
@@ -33,9 +36,16 @@ class OutputPaths:
 
 
 def write_outputs(
-    report: VerifyReport, figures: ReportFigures, samples: pd.DataFrame, failures: pd.DataFrame, folder: Path
+    report: VerifyReport,
+    figures: ReportFigures,
+    samples: pd.DataFrame,
+    failures: pd.DataFrame,
+    folder: Path,
+    tables: Mapping[str, pd.DataFrame] = NO_TABLES,
+    drawings: Sequence[Drawing] = (),
 ) -> OutputPaths:
-    """Paths of the six files written into ``folder``, which is made if absent.
+    """Paths of the six files written into ``folder``, which is made if absent, beside a CSV of each of ``tables``.
+
 
     Every text is made before the first file is written, and each file appears whole: a crash leaves no half report.
     """
@@ -44,11 +54,12 @@ def write_outputs(
     )))  # fmt: skip
     texts = {
         paths.report_json: json.dumps(_rounded(report.to_dict()), indent=2, allow_nan=False, ensure_ascii=False) + "\n",
-        paths.report_html: render_html(report, figures),
+        paths.report_html: render_html(report, figures, drawings),
         paths.junit_xml: junit_text(report),
         paths.samples_csv: _csv(samples),
         paths.failures_csv: _csv(failures),
         paths.signoff_md: markdown_text(report),
+        **{folder / f"{name}.csv": _csv(table) for name, table in tables.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
@@ -94,13 +105,19 @@ def markdown_text(report: VerifyReport) -> str:
     for row in map(row_of, report.checks):
         check = row.check
         status = row.status + (" (waived)" if check.waived else "")
-        cells = (check.id, status, row.value, row.limit, row.interval, str(check.n), row.margin)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append(_md_row((check.id, status, row.value, row.limit, row.interval, str(check.n), row.margin)))
     for check in report.checks:
         if check.status in {"fail", "inconclusive", "not_modelled"}:
             lines += ["", f"**{check.id}**: {_message(check)}"]
             lines += ["", *(f"    {line}" for line in _where(check).splitlines())] if check.worst else []
+    for section in report.sections:
+        lines += ["", f"## {section.title}", "", section.text, ""]
+        lines += [_md_row(section.columns), _md_row(["---"] * len(section.columns)), *map(_md_row, section.rows)]
     return "\n".join(lines) + "\n"
+
+
+def _md_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _message(check: Check) -> str:

@@ -125,7 +125,7 @@ def attach_decks(
     written: dict[str, str] = {}
 
     def attach(m: Measurement) -> Measurement:
-        if m.worst is None or m.worst.input is None:
+        if m.worst is None or m.worst.input is None or not m.worst.deck:
             return m
         kind, image, die = m.worst.deck, m.worst.input, m.worst.die
         name = f"{kind}-image{image}" + (f"-die{die}" if die is not None else "")

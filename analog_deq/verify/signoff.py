@@ -1,14 +1,16 @@
 """Judge measurements against limits.
 
-Fail closed: a limit without a measurement, a value that is not a number, an interval that is missing, or an invalid
-sample where none is allowed is a fail with a reason. A sample too small for its claim is inconclusive, not a pass.
+Fail closed: a limit without a measurement, a value that is not a number, an interval that is missing, a corner that was
+asked for and not simulated, or an invalid sample where none is allowed is a fail with a reason. A sample too small for
+its claim is inconclusive, not a pass.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
 from typing import Literal
 
 from analog_deq.errors import SpecError
@@ -28,7 +30,8 @@ class Measurement:
 
     ``n`` counts every sample tried, valid or not; ``failed_samples`` of them gave no valid result. For a percentage
     judged as a yield, ``value`` is the share of all ``n`` that pass. ``unjudged`` is the status of one that no limit
-    can judge; ``detail`` says why.
+    can judge; ``detail`` says why. ``by_corner`` has the value at each corner, the typical one first, None where the
+    simulation failed; ``value`` is then the typical corner's.
     """
 
     id: str
@@ -40,6 +43,7 @@ class Measurement:
     detail: str = ""
     failed_samples: int = 0
     unjudged: Literal["info", "not_modelled"] | None = None
+    by_corner: Mapping[str, float | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.n < 0 or not 0 <= self.failed_samples <= max(self.n, 0):
@@ -48,9 +52,10 @@ class Measurement:
             raise ValueError(f"{self.id}: interval {self.interval} has its ends swapped")
 
 
-def judge(measurements: Iterable[Measurement], limits: Limits) -> tuple[Check, ...]:
+def judge(measurements: Iterable[Measurement], limits: Limits, today: date) -> tuple[Check, ...]:
     """A check for every row of ``limits``, in its order, then the measurements without a limit as information.
 
+    A waiver that has expired on the day ``today`` does not count.
     Raises ValueError for two measurements of one id, SpecError when a unit differs from the limit's.
     """
     measured: dict[str, Measurement] = {}
@@ -58,17 +63,18 @@ def judge(measurements: Iterable[Measurement], limits: Limits) -> tuple[Check, .
         if measurement.id in measured:
             raise ValueError(f"{measurement.id} was measured twice; pass one measurement an id")
         measured[measurement.id] = measurement
-    checks = [_judge_one(limit, measured.pop(limit.id, None)) for limit in limits.check]
+    checks = [_judge_one(limit, measured.pop(limit.id, None), today) for limit in limits.check]
     return (*checks, *(_without_limit(m) for m in measured.values()))
 
 
-def _judge_one(limit: LimitCheck, m: Measurement | None) -> Check:
-    waived = f"{limit.waiver.reason} ({limit.waiver.by})" if limit.waiver else ""
+def _judge_one(limit: LimitCheck, m: Measurement | None, today: date) -> Check:
+    waived, lapsed = _waiver(limit, today)
+    severity = limit.severity if limit.limited else "info"
     if m is None:
-        status: Status = "not_measured" if limit.severity == "info" else "fail"
+        status: Status = "fail" if limit.judged else "not_measured"
         return Check(
             limit.id, limit.quantity, limit.unit, None, limit.min, limit.max, 0, None, status, None,
-            "not measured in this run", limit.severity, limit.judge, waived=waived,
+            "; ".join(["not measured in this run", *lapsed]), severity, limit.judge, waived=waived, typ=limit.typ,
         )  # fmt: skip
     if m.unit != limit.unit:
         raise SpecError(
@@ -76,17 +82,18 @@ def _judge_one(limit: LimitCheck, m: Measurement | None) -> Check:
             "write the limit in the measured unit"
         )
     interval, reasons = _finite_interval(m)
-    value = _number(m.value)
-    unlimited = limit.min is None and limit.max is None
-    margin = None if value is None or unlimited else _margin(limit, value, value)
+    value, corners = _number(m.value), _corners(m)
+    worst_corner, margin = _worst_corner(limit, corners)
+    if not corners and value is not None and limit.limited:
+        margin = _margin(limit, value, value)
     if m.unjudged is not None:
         status = m.unjudged
-    elif limit.severity == "info":
+    elif not limit.judged:
         status = "not_measured" if value is None else "info"
         if margin is not None and margin < 0:
             reasons.append("outside its guide value; reported, not judged")
     else:
-        status, margin, interval, more = _verdict_of(limit, m, value, interval)
+        status, margin, interval, more = _verdict_of(limit, m, value, interval, corners, margin)
         reasons = more + reasons
     if value is None and m.unjudged is None:
         reasons.insert(0, "no value was measured" if m.value is None else f"the measured value is {m.value}")
@@ -96,17 +103,67 @@ def _judge_one(limit: LimitCheck, m: Measurement | None) -> Check:
         reasons.append(m.detail)
     return Check(
         limit.id, limit.quantity, limit.unit, value, limit.min, limit.max, m.n, interval, status, margin,
-        "; ".join(reasons), limit.severity, limit.judge, m.worst, m.failed_samples, waived,
+        "; ".join([*reasons, *lapsed]), severity, limit.judge, m.worst, m.failed_samples, waived, limit.typ, corners,
+        worst_corner,
     )  # fmt: skip
 
 
+def _waiver(limit: LimitCheck, today: date) -> tuple[str, list[str]]:
+    """What a waiver that holds says, and what one that expired says."""
+    waiver = limit.waiver
+    if waiver is None:
+        return "", []
+    if waiver.holds(today):
+        return f"{waiver.reason} ({waiver.by}, until {waiver.expires})", []
+    return "", [f"its waiver by {waiver.by} expired on {waiver.expires} ({waiver.reason})"]
+
+
+def _corners(m: Measurement) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in m.by_corner.items()}
+
+
+def _asked(limit: LimitCheck, corners: Mapping[str, float | None]) -> list[str]:
+    """Names of the corners a row holds to its limits."""
+    if limit.corners == "all":
+        return list(corners)
+    return list(corners)[:1] if limit.corners == "typical" else list(limit.corners)
+
+
+def _worst_corner(limit: LimitCheck, corners: Mapping[str, float | None]) -> tuple[str, float | None]:
+    """Of the corners asked for, the one with the smallest margin, and that margin."""
+    margins = {name: _margin(limit, v, v) for name in _asked(limit, corners) if (v := corners.get(name)) is not None}
+    if not margins or not limit.limited:
+        return "", None
+    worst = min(margins, key=lambda name: margins[name])
+    return worst, margins[worst]
+
+
+def _over_corners(limit: LimitCheck, corners: Mapping[str, float | None]) -> tuple[Status, list[str]]:
+    """Status of a row over the corners it asks for."""
+    asked = _asked(limit, corners)
+    absent = [name for name in asked if name not in corners]
+    failed = [name for name in asked if name in corners and corners[name] is None]
+    outside = [name for name in asked if (v := corners.get(name)) is not None and _margin(limit, v, v) < 0]
+    reasons = [f"{name} was not simulated; write it in [campaign] corners" for name in absent]
+    reasons += [f"no valid result at {name}" for name in failed]
+    reasons += [f"outside at {len(outside)} of {len(asked)} corners: {', '.join(outside)}"] if outside else []
+    return ("fail" if reasons else "pass"), reasons
+
+
 def _verdict_of(
-    limit: LimitCheck, m: Measurement, value: float | None, interval: Interval | None
+    limit: LimitCheck,
+    m: Measurement,
+    value: float | None,
+    interval: Interval | None,
+    corners: Mapping[str, float | None],
+    at_value: float | None,
 ) -> tuple[Status, float | None, Interval | None, list[str]]:
-    """Status, margin, interval shown, and the reasons, of a check that is judged."""
+    """Status, margin, interval shown, and the reasons, of a check that is judged.
+
+    ``at_value`` is the margin of the value, or of the worst corner.
+    """
     if value is None:
-        return "fail", None, interval, []
-    at_value = _margin(limit, value, value)
+        return "fail", at_value, interval, []
     if m.n == 0:
         return "fail", at_value, interval, ["no sample was taken"]
     if m.failed_samples and limit.failed_sample_fails:
@@ -123,7 +180,10 @@ def _verdict_of(
         if (limit.max is not None and low > limit.max) or (limit.min is not None and high < limit.min):
             return "fail", margin, interval, ["the whole interval is outside the limit"]
         return "inconclusive", margin, interval, ["the interval straddles the limit; more samples narrow it"]
-    return ("pass" if at_value >= 0 else "fail"), at_value, interval, []
+    if corners or isinstance(limit.corners, tuple):
+        status, reasons = _over_corners(limit, corners)
+        return status, at_value, interval, reasons
+    return ("pass" if _margin(limit, value, value) >= 0 else "fail"), at_value, interval, []
 
 
 def _judge_yield(
@@ -157,8 +217,8 @@ def _without_limit(m: Measurement) -> Check:
     status: Status = m.unjudged or ("not_measured" if value is None else "info")
     detail = "; ".join([*reasons, *([m.detail] if m.detail else []), "no limit in the limits file"])
     return Check(
-        m.id, m.id, m.unit, value, None, None, m.n, interval, status, None, detail, "info", "value",
-        m.worst, m.failed_samples,
+        m.id, m.id, m.unit, value, None, None, m.n, interval, status, None, detail, "info", "each",
+        m.worst, m.failed_samples, by_corner=_corners(m),
     )  # fmt: skip
 
 

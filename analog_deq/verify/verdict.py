@@ -12,17 +12,22 @@ import numpy as np
 
 from analog_deq.errors import EXIT_INCONCLUSIVE, EXIT_PASS, EXIT_SIGNOFF_FAILED, SchemaError
 from analog_deq.statistics import Interval
+from analog_deq.verify.found import Section
 from analog_deq.verify.limits import Judge, Severity
 
 Status = Literal["pass", "fail", "inconclusive", "info", "not_measured", "not_modelled"]
 Verdict = Literal["pass", "fail", "inconclusive"]
 
-SCHEMA = "analog_deq.verify_report/1"
+SCHEMA = "analog_deq.verify_report/2"
 
 
 @dataclass(frozen=True, slots=True)
 class Worst:
-    """The sample that decides a check, and the command that simulates it again."""
+    """The sample that decides a check, and the command that simulates it again.
+
+    ``deck`` is the kind of deck that simulates it (``equilibrium``, ``transient``, ``noise``), or empty when none does;
+    in a report the path of the deck itself.
+    """
 
     condition: str = ""
     die: int | None = None
@@ -33,7 +38,11 @@ class Worst:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A judged row. ``margin`` is the distance to the nearest limit in ``unit``, negative outside."""
+    """A judged row. ``margin`` is the distance to the nearest limit in ``unit``, negative outside.
+
+    ``by_corner`` has the value at each corner that was simulated, None where that failed; ``value`` is then the typical
+    corner's, and ``margin`` that of ``worst_corner``.
+    """
 
     id: str
     quantity: str
@@ -51,6 +60,9 @@ class Check:
     worst: Worst | None = None
     failed_samples: int = 0
     waived: str = ""
+    typ: float | None = None
+    by_corner: Mapping[str, float | None] = field(default_factory=dict)
+    worst_corner: str = ""
 
     @property
     def decides(self) -> bool:
@@ -60,13 +72,18 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """Everything a sign-off states. ``summary`` holds headline facts by their label, in order."""
+    """Everything a sign-off states. ``summary`` holds headline facts by their label, in order.
+
+    ``sections`` are tables that checks add for people, ``tables`` the names of the CSV files beside the report.
+    """
 
     checks: tuple[Check, ...]
     provenance: Mapping[str, Any]
     title: str
     design: str
     summary: Mapping[str, Any] = field(default_factory=dict)
+    sections: tuple[Section, ...] = ()
+    tables: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -87,7 +104,7 @@ class VerifyReport:
         return codes[self.verdict]
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON-ready data, schema ``analog_deq.verify_report/1``; what is not finite becomes None."""
+        """The report as JSON-ready data, schema ``analog_deq.verify_report/2``; what is not finite becomes None."""
         return {
             "schema": SCHEMA,
             "verdict": self.verdict,
@@ -95,6 +112,8 @@ class VerifyReport:
             "design": self.design,
             "summary": _plain(self.summary, "summary"),
             "checks": [_check_to_dict(check) for check in self.checks],
+            "sections": [section.to_dict() for section in self.sections],
+            "tables": list(self.tables),
             "provenance": _plain(self.provenance, "provenance"),
         }
 
@@ -105,7 +124,11 @@ class VerifyReport:
             raise SchemaError(f"report: schema is {data.get('schema')!r}, this version reads {SCHEMA!r}; verify again")
         try:
             checks = tuple(_check_from_dict(row) for row in data["checks"])
-            report = cls(checks, data["provenance"], data["title"], data["design"], data["summary"])
+            sections = tuple(Section.from_dict(section) for section in data["sections"])
+            report = cls(
+                checks, data["provenance"], data["title"], data["design"], data["summary"], sections,
+                tuple(data["tables"]),
+            )  # fmt: skip
             stored = data["verdict"]
         except (KeyError, TypeError, ValueError) as error:
             raise SchemaError(f"report: missing or malformed entry ({error!r}); verify again") from error
@@ -121,7 +144,7 @@ def _check_to_dict(check: Check) -> dict[str, Any]:
         "quantity": check.quantity,
         "value": check.value,
         "unit": check.unit,
-        "limit": {"min": check.min, "max": check.max},
+        "limit": {"min": check.min, "typ": check.typ, "max": check.max},
         "margin": _plain(check.margin, check.id),
         "n": check.n,
         "failed_samples": check.failed_samples,
@@ -131,6 +154,8 @@ def _check_to_dict(check: Check) -> dict[str, Any]:
         "judge": check.judge,
         "detail": check.detail,
         "waived": check.waived,
+        "by_corner": _plain(check.by_corner, check.id),
+        "worst_corner": check.worst_corner,
         "worst": None
         if worst is None
         else {"condition": worst.condition, "die": worst.die, "input": worst.input, "deck": worst.deck},
@@ -147,7 +172,8 @@ def _check_from_dict(row: Mapping[str, Any]) -> Check:
         interval=None if row["interval"] is None else (row["interval"][0], row["interval"][1]),
         status=row["status"], margin=row["margin"], detail=row["detail"], severity=row["severity"],
         judge=row["judge"], worst=None if row["worst"] is None else Worst(**row["worst"], replay=row["replay"]),
-        failed_samples=row["failed_samples"], waived=row["waived"],
+        failed_samples=row["failed_samples"], waived=row["waived"], typ=row["limit"]["typ"],
+        by_corner=row["by_corner"], worst_corner=row["worst_corner"],
     )  # fmt: skip
 
 

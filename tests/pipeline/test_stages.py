@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.spice]
 IMAGES, DIES, IMAGES_PER_DIE = 72, 3, 10
 CHECK_KEYS = {
     "id", "quantity", "value", "unit", "limit", "margin", "n", "failed_samples", "interval", "status", "severity",
-    "judge", "detail", "waived", "worst", "replay",
+    "judge", "detail", "waived", "worst", "replay", "by_corner", "worst_corner",
 }  # fmt: skip
 VERIFY = ("verify", "net.safetensors", "--design", "tiny.toml", "--proxy", "proxy.json", "--out", "signoff")
 
@@ -52,7 +52,7 @@ def test_a_run_leaves_the_report_in_every_form(tiny: Finished) -> None:
     assert {"report.html", "report.json", "junit.xml", "samples.csv", "failures.csv", "signoff.md", "decks"} <= names
     assert "<html" in (tiny.signoff / "report.html").read_text()[:500]
     report = report_of(tiny.folder)
-    assert set(report) == {"schema", "verdict", "title", "design", "summary", "checks", "provenance"}
+    assert set(report) == {"schema", "verdict", "title", "design", "summary", "checks", "sections", "tables", "provenance"}
     assert all(set(check) == CHECK_KEYS for check in report["checks"])
     suite = ElementTree.parse(tiny.signoff / "junit.xml").getroot()
     assert len(suite.findall("testcase")) == len(report["checks"]) == int(suite.get("tests", ""))

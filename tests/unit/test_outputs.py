@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import astuple
+from datetime import date
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,6 +16,7 @@ from analog_deq.verify.outputs import OutputPaths, junit_text, markdown_text, wr
 from analog_deq.verify.report.figures import ReportFigures
 from analog_deq.verify.signoff import Limits, Measurement, VerifyReport, Worst, judge
 
+TODAY = date(2026, 11, 28)
 LIMITS = Limits.model_validate(
     {"schema": 1, "check": [
         {"id": "net.good", "quantity": "good", "unit": "%FS", "max": 0.2},
@@ -22,7 +24,7 @@ LIMITS = Limits.model_validate(
         {"id": "net.unsure", "quantity": "unsure", "unit": "%", "min": 90, "judge": "yield"},
         {"id": "net.warned", "quantity": "warned", "unit": "", "max": 1, "severity": "warn"},
         {"id": "net.waived", "quantity": "waived", "unit": "", "max": 1,
-         "waiver": {"reason": "known", "by": "A. Engineer"}},
+         "waiver": {"reason": "known", "by": "A. Engineer", "expires": date(2027, 3, 31)}},
         {"id": "net.absent", "quantity": "absent", "unit": "s", "severity": "info"},
     ]}
 )  # fmt: skip
@@ -38,7 +40,7 @@ def report() -> VerifyReport:
         Measurement("net.warned", 2.0, "", 1),
         Measurement("net.waived", 2.0, "", 1),
     ]
-    return VerifyReport(judge(measurements, LIMITS), {"seed": 1}, "Sign-off", "digits")
+    return VerifyReport(judge(measurements, LIMITS, TODAY), {"seed": 1}, "Sign-off", "digits")
 
 
 def write(report: VerifyReport, folder: Path) -> OutputPaths:
@@ -90,7 +92,7 @@ def test_junit_counts_and_messages(report: VerifyReport) -> None:
     assert str(messages["unsure"].get("message")).startswith("inconclusive: ")  # type: ignore[union-attr]
     assert "29 in all are needed" in str(messages["unsure"].get("message"))  # type: ignore[union-attr]
     assert str(messages["warned"].get("message")).startswith("fail (does not decide)")  # type: ignore[union-attr]
-    assert "waived: known (A. Engineer)" in str(messages["waived"].get("message"))  # type: ignore[union-attr]
+    assert "waived: known (A. Engineer, until 2027-03-31)" in str(messages["waived"].get("message"))  # type: ignore[union-attr]
     assert messages["good"] is None
 
 

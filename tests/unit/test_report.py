@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -26,6 +27,7 @@ from analog_deq.verify.report.html import render_html, row_of
 from analog_deq.verify.report.plots import draw_figures
 from analog_deq.verify.signoff import Check, Measurement, VerifyReport, Worst, judge, read_limits
 
+TODAY = date(2026, 11, 28)
 DEFAULT = Path(__file__).parents[2] / "data" / "limits" / "default.toml"
 WORST = Worst("r_line 2 ohm", None, 117, "decks/op_3.cir", "analog-deq replay decks/op_3.cir --input 117")
 
@@ -39,8 +41,8 @@ def sample_report() -> VerifyReport:
         Measurement("net.converged", 100.0, "%", 200),
     ]
     return VerifyReport(
-        judge(measurements, read_limits(DEFAULT)), {"seed": 3, "inputs": {"design": "ab12"}}, "Sign-off", "digits_n16",
-        {"neurons": 16, "energy": None},
+        judge(measurements, read_limits(DEFAULT), TODAY), {"seed": 3, "inputs": {"design": "ab12"}}, "Sign-off",
+        "digits_n16", {"neurons": 16, "energy": None},
     )  # fmt: skip
 
 

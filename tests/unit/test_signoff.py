@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from analog_deq.errors import SchemaError, SpecError
 from analog_deq.verify.limits import LimitCheck
 from analog_deq.verify.signoff import Check, Limits, Measurement, VerifyReport, Worst, judge, read_limits
 
+TODAY = date(2026, 11, 28)
 DEFAULT = Path(__file__).parents[2] / "data" / "limits" / "default.toml"
 
 
@@ -24,7 +26,7 @@ def limits(**row: Any) -> Limits:
 
 
 def one(row: dict[str, Any], **measured: Any) -> Check:
-    (check,) = judge([Measurement(**{"id": "net.x", "unit": "%", "n": 10, **measured})], limits(**row))
+    (check,) = judge([Measurement(**{"id": "net.x", "unit": "%", "n": 10, **measured})], limits(**row), TODAY)
     return check
 
 
@@ -74,7 +76,7 @@ def test_yield_refuses_impossible_shares() -> None:
 
 @given(
     st.sampled_from([None, math.nan, math.inf, -math.inf]),
-    st.sampled_from(["value", "interval", "yield"]),
+    st.sampled_from(["each", "interval", "yield"]),
     st.sampled_from(["error", "warn"]),
 )
 def test_no_number_never_passes(value: float | None, how: str, severity: str) -> None:
@@ -86,7 +88,7 @@ def test_no_number_never_passes(value: float | None, how: str, severity: str) ->
 
 
 def test_fails_closed_without_measurement_samples_or_valid_samples() -> None:
-    (missing,) = judge([], limits(max=1))
+    (missing,) = judge([], limits(max=1), TODAY)
     assert (missing.status, missing.detail) == ("fail", "not measured in this run")
     assert one({"max": 1}, value=0.5, n=0).status == "fail"
     assert one({"max": 1}, value=0.5, failed_samples=1).status == "fail"
@@ -100,11 +102,11 @@ def test_info_is_never_judged() -> None:
     assert (guided.status, guided.margin) == ("info", -4.0)
     assert "guide" in guided.detail
     assert one({"severity": "info"}, value=None).status == "not_measured"
-    assert judge([], limits(severity="info"))[0].status == "not_measured"
+    assert judge([], limits(severity="info"), TODAY)[0].status == "not_measured"
 
 
 def test_measurement_without_a_limit_is_kept_as_information() -> None:
-    checks = judge([Measurement("net.y", 1.0, "V", 1), Measurement("net.x", 0.0, "%", 1)], limits(max=1))
+    checks = judge([Measurement("net.y", 1.0, "V", 1), Measurement("net.x", 0.0, "%", 1)], limits(max=1), TODAY)
     assert [(c.id, c.status) for c in checks] == [("net.x", "pass"), ("net.y", "info")]
 
 
@@ -112,7 +114,7 @@ def test_unit_mismatch_and_duplicates_are_errors() -> None:
     with pytest.raises(SpecError, match=r"net\.x.*'%'.*'V'"):
         one({"max": 1}, value=1.0, unit="V")
     with pytest.raises(ValueError, match="twice"):
-        judge([Measurement("net.x", 1.0, "%", 1)] * 2, limits(max=1))
+        judge([Measurement("net.x", 1.0, "%", 1)] * 2, limits(max=1), TODAY)
     with pytest.raises(ValueError, match="impossible"):
         Measurement("net.x", 1.0, "%", 1, failed_samples=2)
     with pytest.raises(ValueError, match="swapped"):
@@ -121,7 +123,7 @@ def test_unit_mismatch_and_duplicates_are_errors() -> None:
 
 PASS, FAIL = {"max": 1.0}, {"max": 0.1}
 UNSURE = {"max": 0.55, "judge": "interval"}
-WAIVER = {"waiver": {"reason": "known model error", "by": "A. Engineer"}}
+WAIVER = {"waiver": {"reason": "known model error", "by": "A. Engineer", "expires": date(2027, 3, 31)}}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,49 @@ def test_verdict_is_the_most_severe(rows: list[dict[str, Any]], verdict: str, co
 def test_waiver_keeps_the_status_and_names_who() -> None:
     check = one(FAIL | WAIVER, value=0.5)
     assert check.status == "fail"
-    assert check.waived == "known model error (A. Engineer)"
+    assert check.waived == "known model error (A. Engineer, until 2027-03-31)"
+
+
+def test_waiver_that_expired_counts_no_more_and_says_so() -> None:
+    row = limits(**{**FAIL, **WAIVER})
+    measured = [Measurement("net.x", 0.5, "%", 10)]
+    (last_day,) = judge(measured, row, date(2027, 3, 31))
+    (after,) = judge(measured, row, date(2027, 4, 1))
+    assert (last_day.decides, after.decides) == (False, True)
+    assert "expired on 2027-03-31" in after.detail
+    assert (row.expired(date(2027, 3, 31)), row.expired(date(2027, 4, 1))) == ((), ("net.x",))
+
+
+def test_row_without_a_limit_is_reported_and_not_judged() -> None:
+    check = one({}, value=5.0)
+    assert (check.status, check.decides) == ("info", False)
+    assert judge([], limits(), TODAY)[0].status == "not_measured"
+
+
+CORNERS = {"tt": 60.0, "ss": 52.0, "ff": 58.0}
+
+
+@pytest.mark.parametrize(
+    ("row", "by_corner", "status", "reason"),
+    [({}, CORNERS, "fail", "outside at 1 of 3 corners: ss"), ({"corners": "typical"}, CORNERS, "pass", ""),
+     ({"corners": ("tt", "ff")}, CORNERS, "pass", ""), ({"corners": ("sf",)}, CORNERS, "fail", "sf was not simulated"),
+     ({"corners": ("sf",)}, {}, "fail", "sf was not simulated"),
+     ({}, {**CORNERS, "ss": None}, "fail", "no valid result at ss"),
+     ({}, {**CORNERS, "ss": math.nan}, "fail", "no valid result at ss"), ({}, {**CORNERS, "ss": 55.0}, "pass", "")],
+)  # fmt: skip
+def test_each_corner_asked_for_is_held_to_the_limits(
+    row: dict[str, Any], by_corner: dict[str, float | None], status: str, reason: str
+) -> None:
+    check = one({"min": 55.0, **row}, value=60.0, by_corner=by_corner)
+    assert check.status == status
+    assert reason in check.detail
+    again = VerifyReport.from_dict(json.loads(json.dumps(VerifyReport((check,), {}, "t", "d").to_dict())))
+    assert again.checks == (check,)
+
+
+def test_margin_is_that_of_the_worst_corner() -> None:
+    check = one({"min": 50.0}, value=60.0, by_corner=CORNERS)
+    assert (check.worst_corner, check.margin, check.value) == ("ss", 2.0, 60.0)
 
 
 def test_report_survives_its_file_format() -> None:
@@ -147,13 +191,13 @@ def test_report_survives_its_file_format() -> None:
     checks = (
         one({"max": 0.2, "judge": "interval"}, value=0.1, interval=(0.05, 0.15), worst=worst),
         one({"severity": "info"}, value=math.nan),
-        *judge([], limits(max=1)),
+        *judge([], limits(max=1), TODAY),
     )
     provenance = {"seed": np.int64(3), "folder": Path("runs/verify"), "inputs": {"design": "ab12"}, "bad": math.nan}
     report = VerifyReport(checks, provenance, "Sign-off", "digits_n16", {"images": 200})
     data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert data["schema"] == "analog_deq.verify_report/1"
-    assert data["checks"][0]["limit"] == {"min": None, "max": 0.2}
+    assert data["schema"] == "analog_deq.verify_report/2"
+    assert data["checks"][0]["limit"] == {"min": None, "typ": None, "max": 0.2}
     assert data["checks"][0]["worst"] == {"condition": "r_line 2 ohm", "die": 3, "input": 17, "deck": "decks/a.cir"}
     assert data["checks"][0]["replay"] == worst.replay
     assert data["provenance"] == {"seed": 3, "folder": "runs/verify", "inputs": {"design": "ab12"}, "bad": None}
@@ -164,7 +208,7 @@ def test_report_survives_its_file_format() -> None:
 
 def test_report_that_was_altered_or_is_foreign_is_refused() -> None:
     data = VerifyReport((one(FAIL, value=0.5),), {}, "t", "d").to_dict()
-    for change in ({"verdict": "pass"}, {"schema": "analog_deq.verify_report/2"}, {"checks": [{"id": "x"}]}):
+    for change in ({"verdict": "pass"}, {"schema": "analog_deq.verify_report/1"}, {"checks": [{"id": "x"}]}):
         with pytest.raises(SchemaError):
             VerifyReport.from_dict(data | change)
     data["checks"][0]["status"] = "fine"
@@ -177,7 +221,10 @@ def test_report_that_was_altered_or_is_foreign_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [("schema = 2\n[[check]]\nid='a.b'\nquantity='q'\nunit=''\nmax=1", "schema"),
-     ("schema = 1\n[[check]]\nid='a.b'\nquantity='q'\nunit=''", "needs min or max"),
+     ("schema = 1\n[[check]]\nid='a.b'\nquantity='q'\nunit=''\nseverity='error'", "needs min or max"),
+     ("schema = 1\n[[check]]\nid='a.b'\nquantity='q'\nunit=''\nmax=1\ntyp=2", "must be allowed"),
+     ("schema = 1\n[campaign]\ncorners='hot'\n[[check]]\nid='a.b'\nquantity='q'\nunit=''", "corners"),
+     ("schema = 1\n[[check]]\nid='a.b'\nquantity='q'\nunit=''\nmax=1\nwaiver={reason='r',by='b'}", "expires"),
      ("schema = 1\n[[check]]\nid='a.b'\nquantity='q'\nunit=''\nmin=2\nmax=1", "swap"),
      ("schema = 1\n[[check]]\nid='a.b'\nquantity='q'\nunit=''\nmaximum=1", "maximum"),
      ("schema = 1\n[[check]]\nid='a.b'\nquantity='q'\nunit=''\nmax=nan", "max"),
@@ -208,6 +255,6 @@ def test_default_limits_hold_what_the_product_must_reach() -> None:
 
 
 def test_nothing_measured_fails_the_default_sign_off() -> None:
-    report = VerifyReport(judge([], read_limits(DEFAULT)), {}, "t", "d")
+    report = VerifyReport(judge([], read_limits(DEFAULT), TODAY), {}, "t", "d")
     assert report.exit_code() == 1
     assert not [c for c in report.checks if c.status == "pass"]

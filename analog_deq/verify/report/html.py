@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from analog_deq.units import engineering
+from analog_deq.verify.found import Drawing
 from analog_deq.verify.report.figures import ReportFigures
 from analog_deq.verify.report.plots import draw_figures
 from analog_deq.verify.verdict import Check, VerifyReport
@@ -49,14 +50,14 @@ def page_style() -> Markup:
     return Markup(resources.files("analog_deq.verify.report").joinpath("style.css").read_text(encoding="utf-8"))
 
 
-def render_html(report: VerifyReport, figures: ReportFigures) -> str:
-    """The whole page as text: no script, no request to anywhere."""
+def render_html(report: VerifyReport, figures: ReportFigures, drawings: Sequence[Drawing] = ()) -> str:
+    """The whole page as text: no script, no request to anywhere. ``drawings`` follow the figures."""
     source = resources.files("analog_deq.verify.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     rows = [row_of(check) for check in report.checks]
     drawn = [
         {"name": d.name, "title": d.title, "caption": d.caption, "svg": None if d.svg is None else Markup(d.svg)}
-        for d in draw_figures(figures)
+        for d in (*draw_figures(figures), *drawings)
     ]
     return environment.from_string(source).render(
         style=page_style(),

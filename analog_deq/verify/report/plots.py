@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocat
 from numpy.typing import NDArray
 
 from analog_deq.units import engineering
+from analog_deq.verify.found import Drawing
 from analog_deq.verify.report.figures import (
     Array,
     DieScores,
@@ -28,16 +28,6 @@ _MOST_POINTS = 1200
 """Points drawn in a scatter; more only make the file large."""
 _DOTS: dict[str, Any] = {"marker": "o", "markersize": 2.6, "linestyle": "", "markeredgewidth": 0}
 _PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """A figure ready for the page. Without ``svg``, ``caption`` says why it is missing."""
-
-    name: str
-    title: str
-    svg: str | None
-    caption: str
 
 
 @house_style
@@ -261,7 +251,7 @@ _ERROR_TITLES = {"dies": "Relative error of each die", "ladder": "Relative error
 _OPTIONAL = ("answers",)
 
 
-def draw_figures(figures: ReportFigures) -> tuple[Drawn, ...]:
+def draw_figures(figures: ReportFigures) -> tuple[Drawing, ...]:
     """Every figure of the report in page order; one without data says why instead."""
     drawn = []
     for name, title, draw in _FIGURES:
@@ -270,9 +260,9 @@ def draw_figures(figures: ReportFigures) -> tuple[Drawn, ...]:
             title = _ERROR_TITLES[name]
         if data is not None:
             svg, caption = draw(data)
-            drawn.append(Drawn(name, title, svg, f"{caption} {data.how}".strip()))
+            drawn.append(Drawing(name, title, svg, f"{caption} {data.how}".strip()))
         elif name in figures.missing or name not in _OPTIONAL:
-            drawn.append(Drawn(name, title, None, figures.missing.get(name, "this run did not measure it")))
+            drawn.append(Drawing(name, title, None, figures.missing.get(name, "this run did not measure it")))
     return tuple(drawn)
 
 

@@ -1,0 +1,19 @@
+"""Every check of the sheet beyond the base campaign, in the order in which they run: one line each."""
+
+from __future__ import annotations
+
+from analog_deq.verify.found import Found
+from analog_deq.verify.sheet import SheetCheck, SheetRun
+
+CHECKS: tuple[SheetCheck, ...] = ()
+
+
+def run_checks(run: SheetRun) -> list[Found]:
+    """What each check found whose ids the limits file lists, in the order of ``CHECKS``."""
+    found = []
+    for check in CHECKS:
+        wanted = [name for name in check.ids if run.listed(name) is not None]
+        if wanted:
+            run.progress.note(f"checks {', '.join(wanted)}")
+            found.append(check.measure(run))
+    return found
