@@ -52,7 +52,9 @@ def test_a_run_leaves_the_report_in_every_form(tiny: Finished) -> None:
     assert {"report.html", "report.json", "junit.xml", "samples.csv", "failures.csv", "signoff.md", "decks"} <= names
     assert "<html" in (tiny.signoff / "report.html").read_text()[:500]
     report = report_of(tiny.folder)
-    assert set(report) == {"schema", "verdict", "title", "design", "summary", "checks", "sections", "tables", "provenance"}
+    assert set(report) == {
+        "schema", "verdict", "title", "design", "summary", "checks", "sections", "tables", "provenance",
+    }  # fmt: skip
     assert all(set(check) == CHECK_KEYS for check in report["checks"])
     suite = ElementTree.parse(tiny.signoff / "junit.xml").getroot()
     assert len(suite.findall("testcase")) == len(report["checks"]) == int(suite.get("tests", ""))
