@@ -7,7 +7,8 @@ network of positive resistors, its thermal noise (4kT Re Y, Nyquist) is the same
 Geometry (rows are word lines, columns bit lines). Physical row 2k carries +V of logical row k through
 ``g_pos[k]``, row 2k+1 carries -V through ``g_neg[k]``. A row runs source - resistance - segment - cell 0 -
 segment - cell 1 ...; a column runs from its first row down to its last and through one segment into the
-summing node s_i. Logical rows are ordered inputs, bias, states.
+summing node s_i. Logical rows are ordered inputs, bias, states. Rows may be fed from both ends
+(:func:`analog_deq.array.row_driven_admittance`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from analog_deq.array import terminal_admittance
+from analog_deq.array import row_driven_admittance
 from analog_deq.errors import SpecError
 
 Array = np.ndarray
@@ -54,7 +55,13 @@ def physical_conductances(g_pos: Array, g_neg: Array) -> Array:
 
 
 def reduce_array(
-    g_pos: Array, g_neg: Array, *, r_line_ohm: float, r_dac_ohm: float, drive: bool = True
+    g_pos: Array,
+    g_neg: Array,
+    *,
+    r_line_ohm: float,
+    r_dac_ohm: float,
+    both_word_ends: bool = False,
+    drive: bool = True,
 ) -> PortAdmittance:
     """Port admittance of the array with N columns whose last N logical rows are the fed-back states.
 
@@ -68,7 +75,10 @@ def reduce_array(
         raise SpecError(f"{g_pos.shape[0]} logical rows cannot hold {columns} state rows")
     excited = rows + columns if drive else 3 * columns  # terminals driven one by one: state rows, summing, (sources)
     terminal = np.concatenate([np.arange(sources, rows), rows + np.arange(columns), np.arange(sources)])[:excited]
-    currents = (_with_wires if r_line_ohm > 0 else _without_wires)(g, terminal, r_line_ohm, r_dac_ohm)
+    if r_line_ohm > 0:
+        currents = _with_wires(g, terminal, r_line_ohm, r_dac_ohm, both_word_ends)
+    else:
+        currents = _without_wires(g, terminal, r_dac_ohm)
     ports = np.concatenate([rows + np.arange(columns), np.arange(sources, rows)])
     place = {int(node): k for k, node in enumerate(terminal)}
     port_columns = [place[int(node)] for node in ports]
@@ -78,7 +88,7 @@ def reduce_array(
     return PortAdmittance((y_ports + y_ports.T) / 2, y_sources, y_drive)
 
 
-def _without_wires(g: Array, terminal: Array, r_line: float, r_dac: float) -> Array:
+def _without_wires(g: Array, terminal: Array, r_dac: float) -> Array:
     """Terminal currents (rows + columns, excited) per volt at each excited terminal: a row is one node."""
     rows, columns = g.shape
     sources = rows - 2 * columns
@@ -94,13 +104,15 @@ def _without_wires(g: Array, terminal: Array, r_line: float, r_dac: float) -> Ar
     return admittance[:, terminal]
 
 
-def _with_wires(g: Array, terminal: Array, r_line: float, r_dac: float) -> Array:
+def _with_wires(g: Array, terminal: Array, r_line: float, r_dac: float, both_word_ends: bool) -> Array:
     """As :func:`_without_wires`, with segments, by nested dissection (:mod:`analog_deq.array`): N^3 operations."""
     rows, columns = g.shape
     source = torch.zeros(rows, dtype=torch.float64)
     source[: rows - 2 * columns] = r_dac
     with torch.no_grad():
-        y = terminal_admittance(torch.as_tensor(g), r_word_ohm=r_line, r_bit_ohm=r_line, r_source_ohm=source)
+        y = row_driven_admittance(
+            torch.as_tensor(g), r_line_ohm=r_line, r_row_ohm=source, both_word_ends=both_word_ends
+        )
     return np.asarray(y.numpy()[:, terminal])
 
 

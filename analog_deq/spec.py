@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -33,6 +34,8 @@ Loads = Annotated[tuple[Positive, ...], Field(min_length=3)]
 GRADIENT_PATHS = r"^(same|dense|gmres|(neumann|unroll)\([1-9][0-9]*\)|nudge\([0-9.e-]+\))$"
 OPAMP_INTEGRATOR = "opamp_integrator"
 """The mapping whose cells, plan and trim a design spells out itself."""
+BOTH_WORD_ENDS = (OPAMP_INTEGRATOR, "rc", "gmc")
+"""Mappings whose rows may be fed from both ends."""
 
 GradientPath = Annotated[str, Field(pattern=GRADIENT_PATHS)]
 """How training differentiates an equilibrium, as ``equilibrium(..., adjoint=)`` names it."""
@@ -97,6 +100,7 @@ class Crossbar(_Frozen):
     ``levels`` is the number of programmable conductance values from ``g_min`` to ``g_max`` (0: analogue).
     ``r_line_ohm`` is one wire segment between neighbouring cells, on rows and on columns; ``c_wire_f`` its capacitance
     to ground, ``c_cell_f`` that across a cell. The proxy knows neither: they show in transients and noise of decks.
+    With ``both_word_ends`` the output of each driver and DAC feeds its row at both ends, through a segment each.
     """
 
     g_min_siemens: Positive
@@ -106,6 +110,7 @@ class Crossbar(_Frozen):
     r_dac_ohm: Positive = 10.0
     c_wire_f: NonNegative = 0.0
     c_cell_f: NonNegative = 0.0
+    both_word_ends: Annotated[bool, Field(exclude_if=operator.not_)] = False  # left out, so that old hashes hold
 
     @model_validator(mode="after")
     def _ordered(self) -> Crossbar:
@@ -316,6 +321,10 @@ class DesignSpec(_Frozen):
             raise ValueError(f'family: the mapping "{OPAMP_INTEGRATOR}" has no such table; see [neuron] and [cells]')
         if self.mapping == OPAMP_INTEGRATOR and self.verify.images is not None:
             raise ValueError(f'verify.images: the mapping "{OPAMP_INTEGRATOR}" simulates all of them; leave it out')
+        if self.crossbar.both_word_ends and self.mapping not in BOTH_WORD_ENDS:
+            raise ValueError(
+                f'crossbar.both_word_ends: the mapping "{self.mapping}" feeds its rows from one end; leave it out'
+            )
         if self.training.init == "analytic" and self.task != "qp16":
             raise ValueError('training.init = "analytic": only the task "qp16" has a circuit by construction')
         if self.scaling.mode != "none" and self.cells.integrator is not None:
@@ -335,8 +344,8 @@ class DesignSpec(_Frozen):
         """The parts that decide what calibration measures: operating point, cells, neuron, array, mismatch."""
         keep = {"operating", "cells", "neuron", "crossbar", "mismatch"}
         parts = self.model_dump(include=keep, exclude_none=True)
-        for name in ("c_wire_f", "c_cell_f"):  # no measurement of calibration feels them
-            parts["crossbar"].pop(name)
+        for name in ("c_wire_f", "c_cell_f", "both_word_ends"):  # no measurement of calibration feels them
+            parts["crossbar"].pop(name, None)
         return parts
 
 

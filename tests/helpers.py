@@ -64,11 +64,12 @@ def conductances(
 
 
 def array_resistors(
-    g_pos: np.ndarray, g_neg: np.ndarray, r_line: float, r_dac: float
+    g_pos: np.ndarray, g_neg: np.ndarray, r_line: float, r_dac: float, both_ends: bool = False
 ) -> Iterator[tuple[str, str, float]]:
     """(node, node, siemens) of every element of the array, as the module docs draw it.
 
-    Physical rows x+, x-, ..., b+, b-, z+_0, z-_0, ... are entered from the left, columns leave at the bottom.
+    Physical rows x+, x-, ..., b+, b-, z+_0, z-_0, ... are entered from the left, with ``both_ends`` from the right too;
+    columns leave at the bottom.
     """
     rows, n = g_pos.shape
     for k in range(rows):
@@ -79,6 +80,8 @@ def array_resistors(
             if state < 0:
                 yield start, f"entry{q}", 1 / r_dac
                 start = f"entry{q}"
+            if both_ends and r_line:
+                yield start, f"row{q},{n - 1}", 1 / r_line
             for i in range(n):
                 if r_line == 0:
                     yield start, f"s{i}", float(g[k, i])

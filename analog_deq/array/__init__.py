@@ -9,16 +9,19 @@ over leading dimensions (dies), and reads no simulator.
 from analog_deq.array.admittance import column_currents, operator, terminal_admittance
 from analog_deq.array.devices import in_series, pair_volts, signed_pairs, with_faults
 from analog_deq.array.first_order import error_bound, first_order_operator
+from analog_deq.array.series import behind, row_driven_admittance
 from analog_deq.array.sinh import SinhRead, sinh_read
 
 __all__ = [
     "SinhRead",
+    "behind",
     "column_currents",
     "error_bound",
     "first_order_operator",
     "in_series",
     "operator",
     "pair_volts",
+    "row_driven_admittance",
     "signed_pairs",
     "sinh_read",
     "terminal_admittance",

@@ -28,7 +28,8 @@ class CrossbarParameters:
 
     ``errors`` maps a mismatch parameter of the synapse to its values in g_pos and g_neg, (2, logical rows, columns).
     With ``tiles`` each has wires of its own, and devices are in tiles only (:mod:`analog_deq.tiling`). ``c_wire_f`` is
-    from every row and column node to ground, ``c_cell_f`` across every cell.
+    from every row and column node to ground, ``c_cell_f`` across every cell. With ``both_word_ends`` each row of every
+    tile is fed at both ends.
     """
 
     g_pos: np.ndarray
@@ -39,6 +40,7 @@ class CrossbarParameters:
     tiles: tuple[Tile, ...] = ()
     c_wire_f: float = 0.0
     c_cell_f: float = 0.0
+    both_word_ends: bool = False
 
     def __post_init__(self) -> None:
         if self.tiles:
@@ -103,6 +105,8 @@ def flat_lines(parameters: CrossbarParameters, synapse: Cell) -> list[str]:
     for tile in parameters.placed:
         for q in range(2 * tile.first_row, 2 * tile.end_row):
             drive = f"r{q}" if q < parameters.sources else terminal(q, parameters.sources)
+            if wired and parameters.both_word_ends:
+                lines.append(f"Rr{q}_{tile.end_column}e r{q}_{tile.end_column - 1} {drive} {wire}")
             for i in range(tile.first_column, tile.end_column):
                 if wired:
                     lines.append(f"Rr{q}_{i} {drive if i == tile.first_column else f'r{q}_{i - 1}'} r{q}_{i} {wire}")

@@ -78,7 +78,9 @@ def _crossbar(inputs: Inputs, checkpoint: Path | None) -> Deck:
         return CrossbarCurrents().decks(bench, [inputs.design.crossbar.r_line_ohm])[0]
     net = matching_checkpoint(checkpoint, inputs)
     array = inputs.design.crossbar
-    parameters = CrossbarParameters(net.g_pos, net.g_neg, array.r_line_ohm, array.r_dac_ohm)
+    parameters = CrossbarParameters(
+        net.g_pos, net.g_neg, array.r_line_ohm, array.r_dac_ohm, both_word_ends=array.both_word_ends
+    )
     rows = 2 * net.g_pos.shape[0]
     synapse = [inputs.cells.synapse]
     lines = [*include_lines(synapse), *flat_lines(parameters, synapse[0])]

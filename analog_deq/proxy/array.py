@@ -146,7 +146,10 @@ def linear_map(
     """:func:`effective_map` with gradients to both conductances; domains only where ``checked``."""
     line = design.crossbar.r_line_ohm if r_line_ohm is None else r_line_ohm
     r_out = proxy.driver.values["r_out_ohm"]
-    terms = array_terms(g_pos, g_neg, r_line_ohm=line, r_dac_ohm=design.crossbar.r_dac_ohm, r_out_ohm=r_out)
+    array = design.crossbar
+    terms = array_terms(
+        g_pos, g_neg, r_line_ohm=line, r_dac_ohm=array.r_dac_ohm, r_out_ohm=r_out, both_word_ends=array.both_word_ends
+    )
     if checked:
         proxy.crossbar.require("r_line_ohm", line)
         _require_loads(proxy, terms, r_out)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analog_deq.array import signed_pairs, terminal_admittance
+from analog_deq.array import row_driven_admittance, signed_pairs
 from analog_deq.errors import SpecError
 from analog_deq.reduction import PortAdmittance
 
@@ -40,9 +40,17 @@ class ArrayTerms:
 
 
 def array_terms(
-    g_pos: Tensor, g_neg: Tensor, *, r_line_ohm: float, r_dac_ohm: float, r_out_ohm: float = 0.0
+    g_pos: Tensor,
+    g_neg: Tensor,
+    *,
+    r_line_ohm: float,
+    r_dac_ohm: float,
+    r_out_ohm: float = 0.0,
+    both_word_ends: bool = False,
 ) -> ArrayTerms:
     """Terms of conductances (..., logical rows, N), float64; segments of ``r_line_ohm``. Exact, as is the gradient.
+
+    With ``both_word_ends`` every source feeds its row at both ends.
 
     SpecError on shapes or conductances that no array has.
     """
@@ -53,7 +61,7 @@ def array_terms(
         raise SpecError(f"{g_pos.shape[-2]} logical rows cannot hold a bias and {n} states")
     entry = torch.full((rows,), r_dac_ohm, dtype=g.dtype)
     entry[-2 * n :] = r_out_ohm
-    y = terminal_admittance(g, r_word_ohm=r_line_ohm, r_bit_ohm=r_line_ohm, r_source_ohm=entry)
+    y = row_driven_admittance(g, r_line_ohm=r_line_ohm, r_row_ohm=entry, both_word_ends=both_word_ends)
     paired = y[..., 0:rows:2] - y[..., 1:rows:2]  # per volt of a pair
     into = -paired[..., rows:, :]
     drawn = (paired[..., rows - 2 * n : rows : 2, :] - paired[..., rows - 2 * n + 1 : rows : 2, :]) / 2

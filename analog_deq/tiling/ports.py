@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from analog_deq.array import terminal_admittance
+from analog_deq.array import behind, row_driven_admittance, terminal_admittance
 from analog_deq.errors import SpecError
 from analog_deq.reduction import PortAdmittance
 from analog_deq.tiling.plan import Tile, check_tiles
@@ -15,8 +16,40 @@ from analog_deq.tiling.plan import Tile, check_tiles
 Array = np.ndarray
 
 
+def layer_admittance(
+    g: Tensor, tiles: Sequence[Tile], *, r_line_ohm: float, r_row_ohm: Tensor, both_word_ends: bool = False
+) -> Tensor:
+    """Currents (..., R + C, R + C) per volt at the R physical rows' drivers, then at the C summing nodes; siemens.
+
+    ``g`` (..., R, C), rows 2k and 2k + 1 those of logical row k; without ``tiles`` it is one array. All tiles of a row
+    hang on its one driver, behind ``r_row_ohm`` (R,). Exact, and so is the gradient; conductances outside every tile
+    are not read. Tiles are not checked (:func:`check_tiles`).
+    """
+    if not tiles:
+        return row_driven_admittance(g, r_line_ohm=r_line_ohm, r_row_ohm=r_row_ohm, both_word_ends=both_word_ends)
+    rows, columns = g.shape[-2:]
+    y = torch.zeros(*g.shape[:-2], rows + columns, rows + columns, dtype=g.dtype)
+    for tile in tiles:
+        own = slice(2 * tile.first_row, 2 * tile.end_row)
+        ends = slice(rows + tile.first_column, rows + tile.end_column)
+        part = terminal_admittance(
+            g[..., own, tile.columns], r_word_ohm=r_line_ohm, r_bit_ohm=r_line_ohm, both_word_ends=both_word_ends
+        )
+        count = own.stop - own.start
+        for at, inside in ((own, slice(0, count)), (ends, slice(count, None))):
+            y[..., at, own] += part[..., inside, :count]
+            y[..., at, ends] += part[..., inside, count:]
+    return behind(y, r_row_ohm)
+
+
 def reduce_tiles(
-    g_pos: Array, g_neg: Array, tiles: Sequence[Tile], *, r_line_ohm: float, r_dac_ohm: float
+    g_pos: Array,
+    g_neg: Array,
+    tiles: Sequence[Tile],
+    *,
+    r_line_ohm: float,
+    r_dac_ohm: float,
+    both_word_ends: bool = False,
 ) -> PortAdmittance:
     """Port admittance of a tiled layer, as :func:`analog_deq.reduction.reduce_array` gives for one array.
 
@@ -30,19 +63,14 @@ def reduce_tiles(
             raise SpecError(
                 f"{name}: conductances inside tiles must be finite and > 0, (rows, columns) {covered.shape}"
             )
-    physical = np.stack([g_pos, g_neg], axis=1).reshape(2 * rows, columns)
-    y = np.zeros((2 * rows + columns,) * 2)
-    for tile in tiles:
-        own = slice(2 * tile.first_row, 2 * tile.end_row)
-        with torch.no_grad():
-            part = terminal_admittance(
-                torch.as_tensor(physical[own, tile.columns]), r_word_ohm=r_line_ohm, r_bit_ohm=r_line_ohm
-            )
-        terminals = np.r_[own, 2 * rows + tile.first_column : 2 * rows + tile.end_column]
-        y[np.ix_(terminals, terminals)] += part.numpy()
+    physical = torch.as_tensor(np.stack([g_pos, g_neg], axis=1).reshape(2 * rows, columns))
     sources = 2 * (rows - columns)
+    entry = torch.zeros(2 * rows, dtype=torch.float64)
+    entry[:sources] = r_dac_ohm
+    with torch.no_grad():
+        y = layer_admittance(
+            physical, tiles, r_line_ohm=r_line_ohm, r_row_ohm=entry, both_word_ends=both_word_ends
+        ).numpy()
     ports = np.concatenate([2 * rows + np.arange(columns), np.arange(sources, 2 * rows)])
-    y_ss, y_sp, y_pp = y[:sources, :sources], y[:sources][:, ports], y[np.ix_(ports, ports)]
-    behind = np.linalg.inv(np.eye(sources) + r_dac_ohm * y_ss)  # line voltage per volt of its source
-    y_ports = y_pp - r_dac_ohm * y_sp.T @ behind @ y_sp
-    return PortAdmittance((y_ports + y_ports.T) / 2, (behind @ y_sp).T, y_ss @ behind)
+    y_ports = y[np.ix_(ports, ports)]
+    return PortAdmittance((y_ports + y_ports.T) / 2, y[ports][:, :sources], y[:sources, :sources])

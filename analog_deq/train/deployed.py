@@ -70,7 +70,10 @@ class DeployedNetwork:
         if tiles:
             wires = design.crossbar
             proxy.crossbar.require("r_line_ohm", wires.r_line_ohm)
-            parts = reduce_tiles(positive, negative, tiles, r_line_ohm=wires.r_line_ohm, r_dac_ohm=wires.r_dac_ohm)
+            parts = reduce_tiles(
+                positive, negative, tiles, r_line_ohm=wires.r_line_ohm, r_dac_ohm=wires.r_dac_ohm,
+                both_word_ends=wires.both_word_ends,
+            )  # fmt: skip
             effective = close_loop(design, proxy, parts, r_feedback=relative)
         else:
             effective = effective_map(design, proxy, positive, negative, r_feedback=relative)

@@ -52,7 +52,9 @@ class BentDie:
         """The die with its cells measured in ngspice; see :func:`measure_curves` for what it raises."""
         crossbar = network.design.crossbar
         g = (network.g_pos, network.g_neg) if network.seen is None else tuple(network.seen)
-        array = BentArray.of(*g, r_line_ohm=crossbar.r_line_ohm, r_dac_ohm=crossbar.r_dac_ohm)
+        array = BentArray.of(
+            *g, r_line_ohm=crossbar.r_line_ohm, r_dac_ohm=crossbar.r_dac_ohm, both_word_ends=crossbar.both_word_ends
+        )
         return cls(network, measure_curves(network, bed, progress), array)
 
     def drawn(self, x: Array, ports_v: Array, excess_a: Array) -> tuple[Array, Array]:

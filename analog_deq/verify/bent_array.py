@@ -34,7 +34,9 @@ class BentArray:
     ports: int
 
     @classmethod
-    def of(cls, g_pos: Array, g_neg: Array, *, r_line_ohm: float, r_dac_ohm: float) -> BentArray:
+    def of(
+        cls, g_pos: Array, g_neg: Array, *, r_line_ohm: float, r_dac_ohm: float, both_word_ends: bool = False
+    ) -> BentArray:
         """The array of conductances (logical rows, N) that the reduced deck is made of."""
         g = physical_conductances(g_pos, g_neg)
         rows, n = g.shape
@@ -44,14 +46,18 @@ class BentArray:
         line = np.arange(rows)
         terminal = np.where(line < sources, 3 * n + line, n + line - sources)
         if r_line_ohm > 0:
-            wire = 1 / r_line_ohm
             row, column = terminals + q * n + i, terminals + (rows + q) * n + i
-            feed = np.where(line < sources, 1 / (r_dac_ohm + r_line_ohm), wire)
             inner, above = i > 0, q < rows - 1
-            from_ = np.concatenate([terminal, row[inner] - 1, column])
-            to = np.concatenate([row[i == 0], row[inner], np.where(above, column + n, i)])
-            siemens = np.concatenate([feed, np.full(inner.sum() + len(column), wire)])
-            nodes = terminals + 2 * rows * n
+            lead = terminals + 2 * rows * n + np.arange(sources)  # of a DAC row, behind its resistance
+            feed = np.concatenate([lead, terminal[sources:]])
+            last = feed if both_word_ends else feed[:0]
+            segments = [(feed, row[i == 0]), (row[inner] - 1, row[inner]), (column, np.where(above, column + n, i))]
+            segments.append((last, row[i == n - 1][: len(last)]))
+            from_ = np.concatenate([terminal[:sources], *(start for start, _ in segments)])
+            to = np.concatenate([lead, *(end for _, end in segments)])
+            siemens = np.full(len(to), 1 / r_line_ohm)
+            siemens[:sources] = 1 / r_dac_ohm
+            nodes = terminals + 2 * rows * n + sources
         else:  # a state's row is its terminal, a column its summing node
             row, column = np.where(q < sources, terminals + q, terminal[q]), i
             from_, to = terminal[:sources], terminals + np.arange(sources)

@@ -116,8 +116,14 @@ class LoweredNetwork:
         array = self.design.crossbar
         g_pos, g_neg = (self.g_pos, self.g_neg) if self.seen is None else self.seen
         if self.tiles:
-            return reduce_tiles(g_pos, g_neg, self.tiles, r_line_ohm=array.r_line_ohm, r_dac_ohm=array.r_dac_ohm)
-        return reduce_array(g_pos, g_neg, r_line_ohm=array.r_line_ohm, r_dac_ohm=array.r_dac_ohm, drive=drive)
+            return reduce_tiles(
+                g_pos, g_neg, self.tiles, r_line_ohm=array.r_line_ohm, r_dac_ohm=array.r_dac_ohm,
+                both_word_ends=array.both_word_ends,
+            )  # fmt: skip
+        return reduce_array(
+            g_pos, g_neg, r_line_ohm=array.r_line_ohm, r_dac_ohm=array.r_dac_ohm, both_word_ends=array.both_word_ends,
+            drive=drive,
+        )  # fmt: skip
 
     @property
     def array(self) -> PortAdmittance:
@@ -145,6 +151,7 @@ class LoweredNetwork:
                 self.tiles,
                 array.c_wire_f,
                 array.c_cell_f,
+                array.both_word_ends,
             ),
             self.deviations,
             self.trim_a,

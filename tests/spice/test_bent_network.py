@@ -28,8 +28,11 @@ STATES, INPUTS = 4, 3
 IMAGES = torch.tensor([[0.9, -0.4, 0.7], [-0.8, 0.1, 0.3]], dtype=torch.float64)
 
 
-def network(simulator: Simulator, synapse: str, r_line: float) -> tuple[LoweredNetwork, DeployedNetwork]:
-    d = design(STATES, INPUTS, crossbar={"r_line_ohm": r_line, "g_max_siemens": 40e-6}, cells={"synapse": synapse})
+def network(
+    simulator: Simulator, synapse: str, r_line: float, both_ends: bool = False
+) -> tuple[LoweredNetwork, DeployedNetwork]:
+    wires = {"r_line_ohm": r_line, "g_max_siemens": 40e-6, "both_word_ends": both_ends}
+    d = design(STATES, INPUTS, crossbar=wires, cells={"synapse": synapse})
     weights = Network(d, torch.Generator().manual_seed(3), max_slope=1.0)
     with torch.no_grad():
         weights.weight.t.mul_(4.0)
@@ -40,10 +43,20 @@ def network(simulator: Simulator, synapse: str, r_line: float) -> tuple[LoweredN
     return own, DeployedNetwork.nominal(d, proxy(), g_pos, g_neg)
 
 
-@pytest.mark.parametrize("r_line", [0.0, 5.0])
-@pytest.mark.parametrize("synapse", ["sinh_synapse", "rram_hfox"])
-def test_bent_cells_settle_where_the_flat_deck_does(simulator, tmp_path: Path, synapse: str, r_line: float) -> None:
-    nominal, model = network(simulator, synapse, r_line)
+@pytest.mark.parametrize(
+    ("synapse", "r_line", "both_ends"),
+    [
+        ("sinh_synapse", 0.0, False),
+        ("sinh_synapse", 5.0, False),
+        ("rram_hfox", 0.0, False),
+        ("rram_hfox", 5.0, False),
+        ("rram_hfox", 20.0, True),
+    ],
+)
+def test_bent_cells_settle_where_the_flat_deck_does(
+    simulator, tmp_path: Path, synapse: str, r_line: float, both_ends: bool
+) -> None:
+    nominal, model = network(simulator, synapse, r_line, both_ends)
     bed = Bed(simulator, tmp_path, 1)
     (die,), lost = read_dies([draw_die(nominal, 1)], bed, Progress())
     assert not lost

@@ -45,8 +45,12 @@ def make_design(mapping: str, line: float = 0.0, r_dac: float = 10.0) -> DesignS
     )  # fmt: skip
 
 
-def load(mapping: str, line: float = 0.0, r_dac: float = 10.0) -> NodeFamily:
-    family = load_family(make_design(mapping, line, r_dac))
+def load(mapping: str, line: float = 0.0, r_dac: float = 10.0, both_ends: bool = False) -> NodeFamily:
+    made = make_design(mapping, line, r_dac)
+    if both_ends:
+        wires = made.crossbar.model_copy(update={"both_word_ends": True})
+        made = made.model_copy(update={"crossbar": wires})
+    family = load_family(made)
     assert isinstance(family, NodeFamily)
     return family
 
@@ -133,10 +137,10 @@ def test_an_ota_load_is_its_transconductance_and_gives_no_more_than_its_tail_cur
 
 
 @pytest.mark.parametrize("mapping", ["rc", "gmc"])
-@pytest.mark.parametrize("line", [0.0, 20.0])
-def test_reduced_and_flat_decks_rest_at_the_same_point_on_a_mismatched_die(mapping, line, bed, root):
+@pytest.mark.parametrize(("line", "both_ends"), [(0.0, False), (20.0, False), (20.0, True)])
+def test_reduced_and_flat_decks_rest_at_the_same_point_on_a_mismatched_die(mapping, line, both_ends, bed, root):
     _, proxy = calibrated(mapping, root)
-    family = load(mapping, line)
+    family = load(mapping, line, both_ends=both_ends)
     die = lowered(family, programmed(family, proxy), proxy, die=1)
     flat = die.run_equilibria(inputs(3), None, bed, Progress(), flat=True)
     reduced = die.run_equilibria(inputs(3), None, bed, Progress())

@@ -29,17 +29,18 @@ def settled(array: BentArray, volts: np.ndarray, excess) -> tuple[np.ndarray, np
     return across, drawn
 
 
-@pytest.mark.parametrize("r_line", [0.0, 5.0])
-def test_what_the_excess_draws_is_what_larger_cells_draw(r_line: float) -> None:
+@pytest.mark.parametrize(("r_line", "both_ends"), [(0.0, False), (5.0, False), (5.0, True)])
+def test_what_the_excess_draws_is_what_larger_cells_draw(r_line: float, both_ends: bool) -> None:
     """Cells with 30 % more than their conductance, drawn as currents, are an array of 1.3 times the conductance."""
     g_pos, g_neg = conductances(ROWS, STATES, low=1e-4, high=3e-3)
-    array = BentArray.of(g_pos, g_neg, r_line_ohm=r_line, r_dac_ohm=R_DAC)
+    wires = {"r_line_ohm": r_line, "r_dac_ohm": R_DAC, "both_word_ends": both_ends}
+    array = BentArray.of(g_pos, g_neg, **wires)
     volts = terminals()
     _, drawn = settled(array, volts, lambda across: 0.3 * array.g * across)
-    linear = reduce_array(g_pos, g_neg, r_line_ohm=r_line, r_dac_ohm=R_DAC)
+    linear = reduce_array(g_pos, g_neg, **wires)
     names = port_order(STATES, SOURCES)
     for one, extra in zip(volts, drawn, strict=True):
-        expected = Nodal(array_resistors(1.3 * g_pos, 1.3 * g_neg, r_line, R_DAC)).currents(
+        expected = Nodal(array_resistors(1.3 * g_pos, 1.3 * g_neg, r_line, R_DAC, both_ends)).currents(
             dict(zip(names, one, strict=True))
         )
         ports, sources = one[: 3 * STATES], one[3 * STATES :]

@@ -23,7 +23,8 @@ def brute_force(
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """(h, row reading) by one dense linear solve of the whole circuit, drivers at internal levels ``z``."""
     unit, r_feedback = d.neuron.z_unit_v, d.neuron.r_feedback_ohm * (1 + r_error)
-    elements = list(array_resistors(g_pos, g_neg, d.crossbar.r_line_ohm, d.crossbar.r_dac_ohm))
+    wires = d.crossbar
+    elements = list(array_resistors(g_pos, g_neg, wires.r_line_ohm, wires.r_dac_ohm, wires.both_word_ends))
     for i in range(STATES):
         elements += [(f"d{sign}{i}", f"z{sign}{i}", 1 / R_OUT) for sign in "+-"]
         elements.append((f"s{i}", f"v{i}", 1 / r_feedback[i]))
@@ -47,10 +48,12 @@ def brute_force(
     return -v / d.neuron.v_unit_v, (rows[0] - rows[1]) / (2 * unit)
 
 
-@pytest.mark.parametrize("r_line", [0.0, 2.0, 20.0])
+@pytest.mark.parametrize(
+    ("r_line", "both_ends"), [(0.0, False), (2.0, False), (20.0, False), (0.0, True), (20.0, True)]
+)
 @pytest.mark.parametrize("seed", range(3))
-def test_the_map_equals_the_whole_linear_circuit(r_line, seed):
-    d = design(STATES, INPUTS, crossbar={"r_line_ohm": r_line})
+def test_the_map_equals_the_whole_linear_circuit(r_line, both_ends, seed):
+    d = design(STATES, INPUTS, crossbar={"r_line_ohm": r_line, "both_word_ends": both_ends})
     g_pos, g_neg = conductances(ROWS, STATES, seed=seed)
     rng = np.random.default_rng(100 + seed)
     vos, r_error = 1e-3 * rng.standard_normal(STATES), 0.01 * rng.standard_normal(STATES)

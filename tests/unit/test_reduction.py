@@ -22,11 +22,11 @@ def array(inputs: int, states: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return conductances(inputs + 1 + states, states, seed=seed)
 
 
-def dense(g_pos: np.ndarray, g_neg: np.ndarray, r_line: float, r_dac: float = R_DAC) -> np.ndarray:
+def dense(g_pos: np.ndarray, g_neg: np.ndarray, r_line: float, both_ends: bool = False) -> np.ndarray:
     """Admittance between all terminals, one unit voltage at a time."""
     states = g_pos.shape[1]
     names = port_order(states, 2 * (g_pos.shape[0] - states))
-    network = Nodal(array_resistors(g_pos, g_neg, r_line, r_dac))
+    network = Nodal(array_resistors(g_pos, g_neg, r_line, R_DAC, both_ends))
     columns = [network.currents({**dict.fromkeys(names, 0.0), name: 1.0}) for name in names]
     return np.array([[column[name] for column in columns] for name in names])
 
@@ -36,20 +36,20 @@ def assembled(reduced: PortAdmittance) -> np.ndarray:
 
 
 @settings(max_examples=40, deadline=None)
-@given(sizes, lines, st.integers(0, 2**31))
-def test_every_block_equals_the_dense_nodal_solve(size, r_line, seed):
+@given(sizes, lines, st.booleans(), st.integers(0, 2**31))
+def test_every_block_equals_the_dense_nodal_solve(size, r_line, both_ends, seed):
     g_pos, g_neg = array(*size, seed)
-    reduced = reduce_array(g_pos, g_neg, r_line_ohm=r_line, r_dac_ohm=R_DAC)
-    expected = dense(g_pos, g_neg, r_line)
+    reduced = reduce_array(g_pos, g_neg, r_line_ohm=r_line, r_dac_ohm=R_DAC, both_word_ends=both_ends)
+    expected = dense(g_pos, g_neg, r_line, both_ends)
     # a wire of 1 mohm beside a cell of 1 uS costs nine digits to cancellation
     tolerance = 1e-12 * max(1.0, 1.0 / r_line if r_line else 1.0)
     assert np.abs(assembled(reduced) - expected).max() <= tolerance * max(1.0, np.abs(expected).max())
 
 
 @settings(max_examples=25, deadline=None)
-@given(sizes, lines, st.integers(0, 2**31))
-def test_laws_of_a_passive_network(size, r_line, seed):
-    reduced = reduce_array(*array(*size, seed), r_line_ohm=r_line, r_dac_ohm=R_DAC)
+@given(sizes, lines, st.booleans(), st.integers(0, 2**31))
+def test_laws_of_a_passive_network(size, r_line, both_ends, seed):
+    reduced = reduce_array(*array(*size, seed), r_line_ohm=r_line, r_dac_ohm=R_DAC, both_word_ends=both_ends)
     full = assembled(reduced)
     # eliminating wires of 1 / r_line beside cells of 1 uS loses digits in proportion
     small = 1e-10 * np.abs(full).max() * max(1.0, 1.0 / r_line if r_line else 1.0)
@@ -134,6 +134,21 @@ def test_signs_rows_and_columns_on_an_asymmetric_array():
     into_s = -(reduced.y_sources[:2] @ physical[:6] + reduced.y_ports[:2, 2:] @ physical[6:])
     assert into_s == pytest.approx([0.3 * 4 * unit, -0.3 * 2 * unit + 0.5 * 3 * unit], rel=1e-9)
     assert into_s == pytest.approx(ideal_currents(g_pos, g_neg, logical), rel=1e-9)
+
+
+def test_a_row_fed_from_both_ends_by_hand():
+    """One column: its two segments are in parallel. Many columns: the far cell is a segment from its driver."""
+    one = reduce_array(
+        np.full((2, 1), 3e-5), np.full((2, 1), 1e-9), r_line_ohm=4.0, r_dac_ohm=10.0, both_word_ends=True
+    )
+    only_source = 1 / (1 / 3e-5 + 10.0 + 2.0 + 4 * 4.0)  # down the column beside cells of 1 nS: four segments
+    assert -one.y_sources[0, 0] == pytest.approx(only_source, rel=1e-3)
+    g = np.full((14, 12), 1e-9)
+    g[-1, -1] = 1e-2  # the last state's own row, its last cell
+    ends = [reduce_array(g, np.full_like(g, 1e-9), r_line_ohm=5.0, r_dac_ohm=10.0, both_word_ends=b) for b in (0, 1)]
+    # +row, -row beneath it: two column segments; along the row 12 segments, or 12 beside 1
+    far = [1 / -y.y_ports[11, 12 + 2 * 11] - 100.0 - 2 * 5.0 for y in ends]
+    assert far == pytest.approx([60.0, 5 * 12 / 13], rel=1e-3)
 
 
 def test_small_wires_tend_to_none():

@@ -189,6 +189,17 @@ def test_hardware_holds_what_calibration_measures_and_nothing_else():
     assert design.hardware() == trained_differently.hardware()
     colder = design.model_copy(update={"operating": design.operating.model_copy(update={"temperature_celsius": 0.0})})
     assert design.hardware() != colder.hardware()
+    both = DesignSpec.model_validate(tomllib.loads(DESIGN.replace("[crossbar]", "[crossbar]\nboth_word_ends = true")))
+    assert both.hardware() == design.hardware()
+    assert (both.crossbar.both_word_ends, "both_word_ends" in design.model_dump()["crossbar"]) == (True, False)
+
+
+@pytest.mark.parametrize("mapping", ["memristor", "switched_cap"])
+def test_a_mapping_that_feeds_its_rows_from_one_end_says_so(design_file: Path, mapping: str) -> None:
+    content = DESIGN.replace("[crossbar]", "[crossbar]\nboth_word_ends = true")
+    design_file.write_text(content.replace('name = "mine"', f'name = "mine"\nmapping = "{mapping}"'))
+    with pytest.raises(SpecError, match=f'crossbar.both_word_ends: the mapping "{mapping}" feeds its rows from one'):
+        read_design(design_file)
 
 
 # --- outputs, classes and certificates ------------------------------------------------------------------------------

@@ -54,11 +54,12 @@ def test_tiles_no_layer_has_are_refused():
         cut(8, 8, 0, 4)
 
 
-@pytest.mark.parametrize("r_line", [0.0, 3.0])
-def test_one_tile_is_the_untiled_array(r_line):
+@pytest.mark.parametrize(("r_line", "both_ends"), [(0.0, False), (3.0, False), (3.0, True)])
+def test_one_tile_is_the_untiled_array(r_line, both_ends):
     g_pos, g_neg = conductances()
-    tiled = reduce_tiles(g_pos, g_neg, (Tile(0, ROWS, 0, COLUMNS),), r_line_ohm=r_line, r_dac_ohm=10.0)
-    whole = reduce_array(g_pos, g_neg, r_line_ohm=r_line, r_dac_ohm=10.0)
+    wires = {"r_line_ohm": r_line, "r_dac_ohm": 10.0, "both_word_ends": both_ends}
+    tiled = reduce_tiles(g_pos, g_neg, (Tile(0, ROWS, 0, COLUMNS),), **wires)
+    whole = reduce_array(g_pos, g_neg, **wires)
     for name in ("y_ports", "y_sources", "y_drive"):
         assert getattr(tiled, name) == pytest.approx(getattr(whole, name), rel=1e-11, abs=1e-18)
 

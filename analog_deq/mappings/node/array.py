@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from analog_deq.array import terminal_admittance
+from analog_deq.array import row_driven_admittance
 from analog_deq.spec import Crossbar
 
 
@@ -19,5 +19,6 @@ def folded_admittance(programmed: Tensor, crossbar: Crossbar, r_out_ohm: float) 
     g = programmed.transpose(0, 1).reshape(2 * logical, n)
     source = torch.full((len(g),), crossbar.r_dac_ohm, dtype=g.dtype)
     source[-2 * n :] = r_out_ohm
-    line = crossbar.r_line_ohm
-    return terminal_admittance(g, r_word_ohm=line, r_bit_ohm=line, r_source_ohm=source)
+    return row_driven_admittance(
+        g, r_line_ohm=crossbar.r_line_ohm, r_row_ohm=source, both_word_ends=crossbar.both_word_ends
+    )

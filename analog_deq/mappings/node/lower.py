@@ -46,8 +46,11 @@ class NodeLowered:
 
     def __post_init__(self) -> None:
         seen = self.programmed if self.dg is None else self.programmed * (1 + self.dg)
-        line = self.design.crossbar.r_line_ohm
-        reduced = reduce_array(seen[0], seen[1], r_line_ohm=line, r_dac_ohm=self.design.crossbar.r_dac_ohm)
+        wires = self.design.crossbar
+        reduced = reduce_array(
+            seen[0], seen[1], r_line_ohm=wires.r_line_ohm, r_dac_ohm=wires.r_dac_ohm,
+            both_word_ends=wires.both_word_ends,
+        )  # fmt: skip
         object.__setattr__(self, "array", reduced)
 
     @property
@@ -183,8 +186,9 @@ class NodeLowered:
         array = self.design.crossbar
         errors = {} if self.dg is None else {"dg": self.dg}
         parameters = CrossbarParameters(
-            self.programmed[0], self.programmed[1], array.r_line_ohm, array.r_dac_ohm, errors
-        )
+            self.programmed[0], self.programmed[1], array.r_line_ohm, array.r_dac_ohm, errors,
+            both_word_ends=array.both_word_ends,
+        )  # fmt: skip
         return lines + flat_array(parameters, self.cells.named["synapse"], self._source_volts(x))
 
     def _nodeset(self, h: Array) -> str:
