@@ -18,7 +18,7 @@ from scipy import stats
 from analog_deq.characterise.blocks import DIE, NOMINAL
 from analog_deq.characterise.measurement import NOT_MODELLED, UNDEFINED
 from analog_deq.records import OK
-from analog_deq.statistics import clopper_pearson, mean_interval, sd_interval
+from analog_deq.statistics import clopper_pearson, mean_interval, normality, sd_interval
 
 FAILED = "failed"
 NO_ROW = f"{FAILED}: no row"
@@ -27,8 +27,6 @@ STILL = 1e-5
 FLOORS = {"dB": 1e-6, "deg": 1e-6, "%": 1e-6, "%FS": 1e-6, "1": 1e-9}
 """Range that those tolerances explain of a quantity which may be 0, by unit."""
 NO_SPREAD = f"{NOT_MODELLED}: the dies agree to {STILL:g}, no mismatch parameter moves it"
-FEW_NORMALITY = 20
-"""Dies a test of normality needs."""
 KEY = ["quantity", "at"]
 CORNER_COLUMNS = [
     *KEY, "unit", "typical", "typical_status", "corners", "n", "low", "low_corner", "high", "high_corner", "worst",
@@ -125,7 +123,7 @@ def over_dies(quantities: pd.DataFrame, confidence: float = 0.95) -> pd.DataFram
     """Spread over dies, at the corner they were simulated at.
 
     Columns: ``quantity, at, unit, corner``; ``dies`` (asked), ``n`` (gave a number); ``mean, mean_low, mean_high``
-    (Student t), ``sd, sd_low, sd_high`` (chi-square, for a normal quantity), ``normal_p`` (D'Agostino and Pearson's
+    (Student t), ``sd, sd_low, sd_high`` (chi-square, for a normal quantity), ``normal_p`` (of Shapiro and Wilk's
     test of normality, NaN below 20 dies); ``low, low_die, high, high_die`` (extremes; the dies rerun alone);
     ``valid_low, valid_high`` (exact interval of the share of dies that give a number); ``failed, undefined,
     not_modelled`` (counts); ``status``: ok, or why there is no spread. A spread of nothing is ``not modelled``.
@@ -164,8 +162,8 @@ def _spread(dies: np.ndarray, values: np.ndarray, unit: str, confidence: float) 
         row["mean_low"], row["mean_high"] = mean_interval(values, confidence)
         row["sd"] = float(np.std(values, ddof=1))
         row["sd_low"], row["sd_high"] = sd_interval(values, confidence)
-        if len(values) >= FEW_NORMALITY:
-            row["normal_p"] = float(stats.normaltest(values).pvalue)
+        if (tested := normality(values)) is not None:
+            row["normal_p"] = tested.p_value
     return row
 
 

@@ -176,7 +176,77 @@ def test_rms_interval_over_images() -> None:
     assert s.rms_interval(np.full((5, 4), 0.2), generator) == pytest.approx((0.2, 0.2))
 
 
+# --- tolerance bounds and capability: normal samples only -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "k"), [(30, 3.91), (100, 3.44), (300, 3.24), (1000, 3.13)])
+def test_three_sigma_tolerance_factors_of_the_sign_off_conventions(n: int, k: float) -> None:
+    assert s.tolerance_factor(n) == pytest.approx(k, abs=5e-3)
+
+
+@given(st.integers(2, 3000), st.floats(0.6, 0.9999), st.floats(0.6, 0.99))
+def test_tolerance_factor_shrinks_to_the_quantile(n: int, coverage: float, confidence: float) -> None:
+    k, more = s.tolerance_factor(n, coverage, confidence), s.tolerance_factor(2 * n, coverage, confidence)
+    assert k > more > stats.norm.ppf(coverage)
+    assert s.tolerance_factor(n, coverage, min(0.999, confidence + 0.005)) > k
+
+
+@pytest.mark.parametrize("side", ["upper", "lower"])
+def test_tolerance_bound_of_normal_samples_holds_as_often_as_stated(side: s.Side) -> None:
+    rng = np.random.default_rng(11)
+    truth = 5.0 + (1 if side == "upper" else -1) * 2.0 * stats.norm.ppf(0.99865)
+    bounds = [s.tolerance_bound(rng.normal(5.0, 2.0, 60), side) for _ in range(800)]
+    stated = [b for b in bounds if b is not None]
+    assert len(stated) / len(bounds) == pytest.approx(0.95, abs=0.025)  # 5 % of normal samples fail a 5 % check
+    held = np.mean([(b.value >= truth) == (side == "upper") for b in stated])
+    assert held == pytest.approx(0.95, abs=0.03)
+
+
+def test_what_is_not_normal_gets_an_order_statistic_or_nothing() -> None:
+    skewed = np.random.default_rng(12).exponential(size=2218)
+    bound = s.tolerance_bound(skewed)
+    assert bound is not None
+    assert (bound.k, bound.value) == (None, skewed.max())
+    assert bound.normality is not None
+    assert not bound.normality.passed
+    assert "order statistic" in bound.statement()
+    assert s.tolerance_bound(skewed[:2217]) is None
+    assert s.tolerance_bound(skewed[:2217], coverage=0.99) is not None
+
+
+def test_few_samples_have_no_normality_and_equal_ones_no_spread() -> None:
+    normal = np.random.default_rng(13).normal(size=19)
+    assert s.normality(normal) is None
+    assert s.tolerance_bound(normal) is None
+    assert s.normality(np.full(50, 3.3)) is None
+    many = s.normality(np.random.default_rng(14).normal(size=6000))
+    assert many is not None
+    assert many.test == "D'Agostino-Pearson"
+
+
+def test_capability_is_the_nearer_limit_and_its_bound_the_exact_one() -> None:
+    values = np.random.default_rng(15).normal(1.0, 0.5, 200)
+    found = s.capability(values, -1.0, 2.5)
+    assert found.cpk == pytest.approx((2.5 - values.mean()) / (3 * values.std(ddof=1)))
+    assert found.lower is not None
+    # Bissell's normal approximation (1990) of the same bound
+    near = found.cpk * (1 - 1.645 * np.sqrt(1 / (9 * 200 * found.cpk**2) + 1 / (2 * 199)))
+    assert found.lower == pytest.approx(near, rel=5e-3)
+    assert s.capability(values, maximum=0.5).cpk < 0
+    assert s.capability(np.random.default_rng(1).exponential(size=200), 0.0, 9.0).lower is None
+
+
+def test_quantile_bound_needs_as_many_samples_as_it_says() -> None:
+    n = s.samples_for_quantile(0.9)
+    assert (s.quantile_upper_bound(np.arange(n), 0.9), s.quantile_upper_bound(np.arange(n - 1), 0.9)) == (n - 1, None)
+
+
 @pytest.mark.parametrize("call", [
+    lambda: s.tolerance_factor(1),
+    lambda: s.tolerance_factor(10, 1.0),
+    lambda: s.capability([1.0, 2.0]),
+    lambda: s.capability([1.0, 1.0], maximum=2.0),
+    lambda: s.tolerance_bound([1.0, float("inf")]),
     lambda: s.mean_interval([1.0, float("nan")]),
     lambda: s.sd_interval([1.0]),
     lambda: s.mean_interval([1.0]),
