@@ -1,4 +1,4 @@
-"""Commands on single cells: draft a contract, check it, characterise it, simulate a row again, make an op-amp card."""
+"""Commands on single cells: draft a contract, check it, characterise it, make an op-amp card."""
 
 from __future__ import annotations
 
@@ -149,30 +149,6 @@ def characterise(
     )
 
 
-@click.command("replay-row")
-@_cell_argument
-@click.argument("table", type=FILE)
-@click.argument("row", type=click.IntRange(min=0))
-@options(timeout_option, runs_option)
-@click.pass_context
-def replay_row(ctx: click.Context, cell: str, table: Path, row: int, timeout_s: float | None, runs: Path) -> None:
-    """Simulate one row of a quantities table again, by itself, and compare all digits.
-
-    TABLE is the quantities.parquet that characterise wrote for CELL. Exit code 1 when the digits differ.
-
-    \b
-    Example
-      analog-deq replay-row opamp_2stage tables/quantities.parquet 17
-    """
-    from analog_deq import cell_console
-    from analog_deq.pipeline.replay import replay
-
-    found = replay(cell, table, row, runs=runs, **given(timeout_s=timeout_s))
-    finish_record(
-        ctx, found, lambda screen: cell_console.render_record(screen, found), exit_code=0 if found["same"] else 1
-    )
-
-
 @click.command()
 @click.argument("folder", type=ANY_PATH)
 @click.option("--name", default="my_opamp", show_default=True, help="Name of the cell and of its two files.")
@@ -213,4 +189,4 @@ def _boyle_parameters(settings: tuple[str, ...], name: str) -> BoyleParameters:
     return BoyleParameters(name=name, **values)
 
 
-CELL_COMMANDS = (init_cell, check, characterise, replay_row, boyle)
+CELL_COMMANDS = (init_cell, check, characterise, boyle)

@@ -39,6 +39,7 @@ from analog_deq.command import (
     runs_option,
     timeout_option,
 )
+from analog_deq.signoff_commands import SIGNOFF_COMMANDS
 
 if TYPE_CHECKING:
     from analog_deq.pipeline import StageResult
@@ -73,7 +74,7 @@ def cli() -> None:
     """
 
 
-for command in (*CELL_COMMANDS, *ARRAY_COMMANDS):
+for command in (*CELL_COMMANDS, *ARRAY_COMMANDS, *SIGNOFF_COMMANDS):
     cli.add_command(command)
 
 

@@ -21,6 +21,7 @@ from analog_deq.train.checkpoint import Checkpoint
 from analog_deq.train.deployed import ProxyStates, Readout
 from analog_deq.train.tasks.task import Score, Task
 from analog_deq.verify import compare
+from analog_deq.verify.dies import die_images
 from analog_deq.verify.dynamics import NoiseResult, Settling
 from analog_deq.verify.lower import MeasuredStates
 from analog_deq.verify.signoff import Measurement
@@ -187,12 +188,8 @@ def _dies(
     verify = design.verify
     frames, drops, errors, lost = [], [], [], 0
     for die in range(verify.dies):
-        rng = generator(design.seed, Stream.VERIFY_CHOICE, die)
-        images = rng.choice(len(task.x_test), verify.images_per_die, replace=False)
-        x, y = task.x_test[torch.as_tensor(images)], task.y_test.numpy()[images]
-        solved = deployed.solve(x, domain_share=None)
-        lowered = family.lower(proxy, programmed, bed.simulator.klu, family.draw(die))
-        found = lowered.run_equilibria(deployed.inputs(x).numpy(), solved, bed, progress)
+        images, solved, found = _settle_die(family, proxy, programmed, deployed, task, die, bed, progress)
+        y = task.y_test.numpy()[images]
         frame = _sample_frame(die, images, found, solved.reading.numpy(), readout, y)
         frames.append(frame)
         software = float(np.mean(readout.predict(solved.reading).numpy() == y))
@@ -219,6 +216,52 @@ def _dies(
         frames,
         accuracy,
     )
+
+
+def _settle_die(
+    family: Family,
+    proxy: Any,
+    programmed: Array,
+    deployed: Deployed,
+    task: Task,
+    die: int,
+    bed: Bed,
+    progress: Progress,
+) -> tuple[Array, ProxyStates, Equilibria]:
+    """Which images one die is tried on, what the nominal proxy says of them, and where ngspice settles."""
+    images = die_images(family.design, len(task.x_test), die)
+    x = task.x_test[torch.as_tensor(images)]
+    solved = deployed.solve(x, domain_share=None)
+    lowered = family.lower(proxy, programmed, bed.simulator.klu, family.draw(die))
+    return images, solved, lowered.run_equilibria(deployed.inputs(x).numpy(), solved, bed, progress)
+
+
+def samples_again(
+    family: Family,
+    proxy: Any,
+    checkpoint: Checkpoint,
+    task: Task,
+    die: int,
+    bed: Bed,
+    progress: Progress,
+    *,
+    flat: bool = False,
+) -> pd.DataFrame:
+    """The rows of ``samples.csv`` of one die (-1: the nominal circuit), simulated as the campaign does."""
+    programmed = np.stack([checkpoint.g_pos, checkpoint.g_neg])
+    deployed: Deployed = family.deploy(proxy, programmed)
+    readout = Readout(
+        as_tensor(checkpoint.readout_weight), as_tensor(checkpoint.readout_bias), family.design.converters.adc_bits
+    )
+    if die >= 0:
+        images, solved, found = _settle_die(family, proxy, programmed, deployed, task, die, bed, progress)
+    else:
+        images = np.arange(family.design.verify.images or len(task.x_test))
+        x = task.x_test[: len(images)]
+        solved = deployed.solve(x, domain_share=None)
+        lowered: Lowered = family.lower(proxy, programmed, bed.simulator.klu)
+        found = lowered.run_equilibria(deployed.inputs(x).numpy(), solved, bed, progress, flat=flat)
+    return _sample_frame(die, images, found, solved.reading.numpy(), readout, task.y_test.numpy()[images])
 
 
 def _sample_frame(

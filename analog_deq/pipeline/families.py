@@ -30,6 +30,7 @@ from analog_deq.pipeline.inputs import (
     copy_out,
     method_line,
 )
+from analog_deq.pipeline.kept import keep_inputs
 from analog_deq.provenance import file_sha256, package_sha256, package_version
 from analog_deq.records import OK, Progress
 from analog_deq.runs import open_stage
@@ -164,6 +165,10 @@ def verify(
         )  # fmt: skip
         bad = (result.samples["status"] != OK) | (result.samples["predicted"] != result.samples["label"])
         write_outputs(report, _figures(result, checkpoint), result.samples, result.samples[bad], work)
+        keep_inputs(
+            inputs, proxy_path, checkpoint_path, flat=flat, ngspice=simulator.version, solver=simulator.solver,
+            folder=work,
+        )  # fmt: skip
 
     reused, seconds = build_or_reuse(folder, make, progress, "verify")
     content = json.loads((folder.path / "report.json").read_text())

@@ -24,6 +24,7 @@ from analog_deq.pipeline.inputs import (
     matching_checkpoint,
     matching_proxy,
 )
+from analog_deq.pipeline.kept import keep_inputs
 from analog_deq.provenance import file_sha256, package_sha256, package_version
 from analog_deq.records import Progress
 from analog_deq.runs import open_stage
@@ -141,6 +142,10 @@ def verify_inputs(
         drawn = figures(result, inputs.design, proxy, checkpoint, task, transfer)
         write_outputs(report, drawn, samples, failures, work, result.tables, result.drawings)
         write_trims(result.dies, work / "trims.csv")
+        keep_inputs(
+            inputs, proxy_path, checkpoint_path, flat=flat, ngspice=simulator.version, solver=simulator.solver,
+            folder=work,
+        )  # fmt: skip
 
     reused, seconds = build_or_reuse(folder, make, progress, "verify")
     content = json.loads((folder.path / "report.json").read_text())

@@ -135,6 +135,12 @@ def trim_currents(model: DeployedNetwork, x: Tensor, measured: Array) -> tuple[A
     return np.round(np.clip(amps, -design.trim.range_a, design.trim.range_a) / step) * step, clipped
 
 
+def die_images(design: DesignSpec, count: int, die: int) -> Array:
+    """Which of ``count`` test images one die is tried on: (images_per_die,), drawn from (design seed, die) alone."""
+    rng = generator(design.seed, Stream.VERIFY_CHOICE, die)
+    return rng.choice(count, design.verify.images_per_die, replace=False)
+
+
 def run_dies(
     nominal: LoweredNetwork,
     model: DeployedNetwork,
@@ -149,10 +155,7 @@ def run_dies(
     """Every die on its own sample of test images, before and after its trim."""
     design = nominal.design
     verify = design.verify
-    chosen = [
-        generator(design.seed, Stream.VERIFY_CHOICE, die).choice(len(x_test), verify.images_per_die, replace=False)
-        for die in dies
-    ]
+    chosen = [die_images(design, len(x_test), die) for die in dies]
     networks = [draw_die(nominal, die) for die in dies]
     networks, lost = read_dies(networks, bed, progress) if needs_reading(nominal) and not flat else (networks, {})
     settler = Settler(model, flat, not model.proxy.synapse.linear)

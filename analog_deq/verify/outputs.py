@@ -56,8 +56,8 @@ def write_outputs(
         paths.report_json: json.dumps(_rounded(report.to_dict()), indent=2, allow_nan=False, ensure_ascii=False) + "\n",
         paths.report_html: render_html(report, figures, drawings),
         paths.junit_xml: junit_text(report),
-        paths.samples_csv: _csv(samples),
-        paths.failures_csv: _csv(failures),
+        paths.samples_csv: csv_text(samples),
+        paths.failures_csv: csv_text(failures),
         paths.signoff_md: markdown_text(report),
         **{folder / f"{name}.csv": _csv(table) for name, table in tables.items()},
     }
@@ -139,7 +139,8 @@ def _where(check: Check) -> str:
     return "worst: " + ", ".join(parts) + (f"\nreplay: {worst.replay}" if worst.replay else "")
 
 
-def _csv(table: pd.DataFrame) -> str:
+def csv_text(table: pd.DataFrame) -> str:
+    """A table as the sign-off writes it: nine significant digits, ``nan`` where there is no number."""
     return table.to_csv(index=False, float_format=f"%.{_DIGITS}g", na_rep="nan", lineterminator="\n")
 
 

@@ -97,8 +97,8 @@ def write_trims(dies: Sequence[DieResult], path: Path) -> None:
 def read_trim(path: Path, die: int, states: int) -> np.ndarray:
     """Trim currents (N,) of one die from a file of :func:`write_trims`; SpecError when it does not hold them."""
     try:
-        frame = pd.read_csv(path).set_index("die")
-        values = frame.loc[die].to_numpy(dtype=float)
+        frame = pd.read_csv(path, dtype=str).set_index("die")  # as text: pandas' own numbers may lose a last digit
+        values = frame.loc[str(die)].to_numpy(dtype=float)
     except (OSError, ValueError, KeyError) as error:
         raise SpecError(
             f"{path}: holds no trim currents of die {die} ({error!r}); give trims.csv of a verify run"

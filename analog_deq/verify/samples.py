@@ -31,26 +31,26 @@ def sample_table(
     The answer of a classification is ``label`` and ``predicted`` (-1 where the simulation failed), that of a
     regression its relative error in per cent.
     """
-    frames = []
-
-    def add(die: int, trim: str, images: Array, result: SweepResult) -> None:
-        error = result.states.z - reading[images]
-        frames.append(
-            pd.DataFrame(
-                {
-                    "die": die, "trim": trim, "image": images, "status": result.status,
-                    **_answer(task, readout, result, images),
-                    "rms_error_percent_fs": PERCENT * np.sqrt(np.mean(error**2, axis=1)),
-                    "supply_w": result.states.supply_w,
-                }
-            )
-        )  # fmt: skip
-
-    add(-1, "none", np.arange(len(task.x_test)), equilibria)
+    frames = [sample_frame(task, readout, reading, -1, "none", np.arange(len(task.x_test)), equilibria)]
     for result in dies:
         for trim, sweep in (("none", result.untrimmed), ("trimmed", result.trimmed)):
-            add(result.die, trim, result.images, sweep)
+            frames.append(sample_frame(task, readout, reading, result.die, trim, result.images, sweep))
     return pd.concat(frames, ignore_index=True)
+
+
+def sample_frame(
+    task: Task, readout: Readout, reading: Array, die: int, trim: str, images: Array, result: SweepResult
+) -> pd.DataFrame:
+    """Rows of :func:`sample_table` of one sweep; ``reading`` (all test images, N) is what the proxy says."""
+    error = result.states.z - reading[images]
+    return pd.DataFrame(
+        {
+            "die": die, "trim": trim, "image": images, "status": result.status,
+            **_answer(task, readout, result, images),
+            "rms_error_percent_fs": PERCENT * np.sqrt(np.mean(error**2, axis=1)),
+            "supply_w": result.states.supply_w,
+        }
+    )  # fmt: skip
 
 
 def _answer(task: Task, readout: Readout, result: SweepResult, images: Array) -> dict[str, Array]:

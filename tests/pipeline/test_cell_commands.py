@@ -1,4 +1,4 @@
-"""The commands on single cells, as a user gives them: init-cell, check, characterise, replay-row. Real ngspice."""
+"""The commands on single cells, as a user gives them: init-cell, check, characterise, replay. Real ngspice."""
 
 from __future__ import annotations
 
@@ -213,15 +213,16 @@ def test_rows_replay_alone_to_every_digit(campaign: tuple[Path, dict[str, Any]],
 def test_the_command_replays_a_row_and_refuses_what_is_none(campaign: tuple[Path, dict[str, Any]], here: Path) -> None:
     folder, _ = campaign
     table, cell = str(folder / "out" / "quantities.parquet"), str(folder / "opamp_2stage.toml")
-    told = call("replay-row", cell, table, "0")
+    told = call("replay", table, "--cell", cell, "--row", "0")
     assert told.exit_code == 0, told.stderr
     assert {"same", "yes"} <= set(told.stdout.split())
     for arguments, words in (
-        ((cell, table, "99999"), "row 99999: the table has rows 0 to"),
-        ((cell, str(folder / "out" / "curves.parquet"), "0"), "give the quantities.parquet"),
-        (("opamp_macro", table, "0"), "measured on another cell"),
+        ((table, "--cell", cell, "--row", "99999"), "row 99999: the table has rows 0 to"),
+        ((str(folder / "out" / "curves.parquet"), "--cell", cell, "--row", "0"), "give the quantities.parquet"),
+        ((table, "--cell", "opamp_macro", "--row", "0"), "measured on another cell"),
+        ((table, "--row", "0"), "give it with --cell"),
     ):
-        refused = call("replay-row", *arguments)
+        refused = call("replay", *arguments)
         assert (refused.exit_code, refused.stdout) == (2, "")
         assert words in refused.stderr
 
@@ -236,7 +237,7 @@ def test_a_row_that_differs_is_exit_1(campaign: tuple[Path, dict[str, Any]], her
     rows.loc[0, "value"] = np.nextafter(rows.loc[0, "value"], np.inf)
     changed = arrow.set_column(arrow.column_names.index("value"), "value", [rows["value"].to_numpy()])
     pq.write_table(changed, here / "quantities.parquet")
-    result = call("replay-row", str(folder / "opamp_2stage.toml"), "quantities.parquet", "0", "--json")
+    result = call("replay", "quantities.parquet", "--cell", str(folder / "opamp_2stage.toml"), "--row", "0", "--json")
     assert (result.exit_code, strict(result)["same"]) == (1, False)
 
 

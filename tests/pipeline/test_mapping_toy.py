@@ -30,11 +30,16 @@ def toy():
 
 
 @pytest.fixture(scope="module")
-def report(toy, tmp_path_factory):
+def signoff(toy, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     result = CliRunner().invoke(cli, ["run", str(EXAMPLES / "toy.toml"), "--runs", str(runs), "--json"])
     assert result.exit_code in (0, 1, 4), result.output
-    return json.loads(next(runs.glob("verify/*/report.json")).read_text())
+    return next(runs.glob("verify/*/report.json")).parent
+
+
+@pytest.fixture(scope="module")
+def report(signoff):
+    return json.loads((signoff / "report.json").read_text())
 
 
 def test_the_whole_pipeline_judges_every_check_of_the_limits(report):
@@ -50,6 +55,14 @@ def test_an_exact_proxy_equals_its_circuit(report):
     assert value["net.settle_err"] < 1.0
     assert value["net.noise_ratio"] == pytest.approx(1.0, abs=0.01)
     assert value["net.accuracy"] > 80
+
+
+def test_any_sample_replays_to_its_recorded_digits(signoff):
+    result = CliRunner().invoke(cli, ["replay", str(signoff), "--random", "12", "--json"])
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["rows"]
+    assert {row["same"] for row in rows} == {True}
+    assert len({row["die"] for row in rows}) > 1  # the nominal circuit and dies
 
 
 def test_a_column_current_has_the_sign_of_its_weight(toy):

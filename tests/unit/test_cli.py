@@ -24,6 +24,7 @@ from analog_deq.cell_commands import CELL_COMMANDS
 from analog_deq.cli import cli
 from analog_deq.command import find_input
 from analog_deq.errors import SpecError
+from analog_deq.signoff_commands import SIGNOFF_COMMANDS
 from analog_deq.spice import doctor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,9 +157,8 @@ def test_commands_come_in_the_order_of_the_flow() -> None:
     text = call("--help").stdout.split("Commands:")[1]
     positions = [text.index(f"  {name} ") for name in COMMANDS]
     assert positions == sorted(positions)
-    assert set(ARGUMENTS) | {"doctor"} | {command.name for command in (*CELL_COMMANDS, *ARRAY_COMMANDS)} == set(
-        COMMANDS
-    )
+    others = {command.name for command in (*CELL_COMMANDS, *ARRAY_COMMANDS, *SIGNOFF_COMMANDS)}
+    assert set(ARGUMENTS) | {"doctor"} | others == set(COMMANDS)
 
 
 def test_version() -> None:
@@ -316,8 +316,8 @@ def test_wrong_use_is_exit_2_and_calls_nothing(
         (["characterise", "opamp_2stage", "--seed", "x"], "--seed"),
         (["characterise", "opamp_2stage", "--corners", "hot", "--dry-run"], "no corner 'hot'; use typ, quick, full"),
         (["characterise", "opamp_2stage", "--executor", "ray://x"], "ray://x"),
-        (["replay-row", "opamp_2stage", "nowhere.parquet", "3"], "nowhere.parquet"),
-        (["replay-row", "opamp_2stage", "proxy.json", "0"], "no calibration table"),
+        (["replay", "nowhere.parquet", "--cell", "opamp_2stage", "--row", "3"], "nowhere.parquet"),
+        (["replay", "proxy.json", "--cell", "opamp_2stage", "--row", "0"], "--cell belongs to a quantities.parquet"),
         (["boyle", "cells", "--set", "gbw=1e6"], "no parameter 'gbw'; write PARAMETER=VALUE with one of a0"),
         (["boyle", "cells", "--set", "gbw_hz=1M"], "'1M' is milli to ngspice"),
     ],

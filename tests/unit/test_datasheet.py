@@ -218,7 +218,7 @@ def test_the_page_says_what_was_measured_and_what_failed(page: str, sheet: Datas
         assert KNOWN[quantity].description in text
     for words in ("3 corners, 40 dies at tt_27C_1p8V", "1 simulation failed", "no value at ff_m40C_1p98V",
                   "convergence: no converged solution: <Timestep & small>", "feedbeefcafe.failed",
-                  "replay-row opamp_2stage quantities.parquet", "Dies differ in vos alone"):  # fmt: skip
+                  "replay quantities.parquet --cell opamp_2stage", "Dies differ in vos alone"):  # fmt: skip
         assert words in text, words
     assert "convergence: no converged solution: &lt;Timestep" in page, "what a netlist made ngspice say is only text"
 

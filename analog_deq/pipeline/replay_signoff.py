@@ -1,0 +1,218 @@
+"""Rows of a sign-off's ``samples.csv`` simulated again, without any kept run, and compared to their recorded digits."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analog_deq.errors import SchemaError, SpecError
+from analog_deq.mappings.campaign import samples_again
+from analog_deq.pipeline.family_files import FamilyInputs, matching_family_checkpoint, read_family_proxy
+from analog_deq.pipeline.inputs import Inputs, matching_checkpoint, matching_proxy
+from analog_deq.pipeline.kept import Kept, read_kept
+from analog_deq.records import Progress
+from analog_deq.spice.process import limits_of
+from analog_deq.spice.simulator import find_simulator
+from analog_deq.verify.again import TRIMMED, Again
+from analog_deq.verify.outputs import csv_text
+from analog_deq.verify.replay import read_trim
+from analog_deq.verify.sweeps import Bed
+from analog_deq.verify.verdict import VerifyReport
+
+TIMEOUT_S = 300.0
+PLACE = ("die", "trim", "image")
+"""Columns that say which sample a row is; the others are what it gave."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedRow:
+    """One row of ``samples.csv``, counted from 0: what it recorded and what came out again, as printed."""
+
+    row: int
+    place: dict[str, str]
+    recorded: dict[str, str]
+    replayed: dict[str, str]
+
+    @property
+    def same(self) -> bool:
+        """Whether every column has the recorded digits."""
+        return self.recorded == self.replayed
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """All rows asked for, and by which simulators they were recorded and replayed."""
+
+    folder: Path
+    rows: tuple[ReplayedRow, ...]
+    recorded_by: str
+    replayed_by: str
+
+    @property
+    def same(self) -> bool:
+        """Whether every row came out as recorded."""
+        return all(row.same for row in self.rows)
+
+
+def signoff_folder(source: Path) -> Path:
+    """The folder of a sign-off, given as itself or as its report.json. SchemaError when it is none."""
+    folder = source.parent if source.name == "report.json" else source
+    if not (folder / "report.json").is_file():
+        raise SchemaError(f"{source}: no report.json there; give the folder that verify wrote, or its report.json")
+    return folder
+
+
+def read_report(folder: Path) -> VerifyReport:
+    """The report of a sign-off folder; SchemaError, naming the file, when it is malformed or of another version."""
+    path = folder / "report.json"
+    try:
+        return VerifyReport.from_dict(json.loads(path.read_text()))
+    except SchemaError as error:
+        raise SchemaError(f"{path}: {error}") from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise SchemaError(f"{path}: not readable as JSON ({error}); run verify again") from error
+
+
+def recorded_samples(folder: Path) -> pd.DataFrame:
+    """``samples.csv`` as text, one row a sample. SchemaError when it is missing or not such a table."""
+    path = folder / "samples.csv"
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise SchemaError(f"{path}: not readable ({error}); run verify again") from error
+    missing = [name for name in ("die", "image", "status") if name not in frame]
+    if missing or not len(frame):
+        raise SchemaError(f"{path}: no table of samples (columns {', '.join(frame.columns)}); run verify again")
+    return frame
+
+
+def rows_of(
+    folder: Path, *, die: int | None = None, image: int | None = None, trimmed: bool | None = None
+) -> tuple[int, ...]:
+    """Numbers of the rows of one image: of the nominal circuit, or of a ``die`` without or with its trim.
+
+    ``trimmed`` None takes both. SpecError, naming what there is, when there is no such row.
+    """
+    frame = recorded_samples(folder)
+    at = frame["die"] == str(-1 if die is None else die)
+    if not at.any():
+        raise SpecError(f"--die {die}: not in {folder / 'samples.csv'}; it has dies {_listed(frame['die'])}")
+    if image is not None:
+        if not (at & (frame["image"] == str(image))).any():
+            where = "the nominal circuit" if die is None else f"die {die}"
+            raise SpecError(f"--image {image}: not simulated on {where}; its images are {_listed(frame['image'][at])}")
+        at &= frame["image"] == str(image)
+    if trimmed is not None and "trim" in frame:
+        at &= (frame["trim"] == TRIMMED) == trimmed
+        if not at.any():
+            raise SpecError("--trim: the nominal circuit has none; give --die too")
+    return tuple(int(k) for k in np.flatnonzero(at))
+
+
+def rows_of_check(folder: Path, check: str) -> tuple[int, ...]:
+    """Numbers of the rows of the sample that decided a check: SpecError when there is no such check or sample."""
+    checks = {row.id: row for row in read_report(folder).checks}
+    if check not in checks:
+        raise SpecError(f"--check {check}: not in {folder / 'report.json'}; it has {', '.join(checks)}")
+    worst = checks[check].worst
+    if worst is None or worst.input is None:
+        raise SpecError(
+            f"--check {check}: a figure over {checks[check].n} samples, none of which decides it; replay some of them "
+            "with --row or --random"
+        )
+    return rows_of(folder, die=worst.die, image=worst.input)
+
+
+def random_rows(folder: Path, count: int, seed: int) -> tuple[int, ...]:
+    """``count`` different row numbers drawn by ``seed``, in order; all of them when there are fewer."""
+    total = len(recorded_samples(folder))
+    chosen = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
+    return tuple(int(k) for k in np.sort(chosen))
+
+
+def replay_rows(
+    folder: Path,
+    rows: Sequence[int],
+    *,
+    jobs: int | None = None,
+    timeout_s: float = TIMEOUT_S,
+    memory_bytes: int | None = None,
+    executor: Executor | None = None,
+    progress: Progress,
+) -> Replayed:
+    """Rows ``rows`` of a sign-off simulated again: each in the whole sweep it was part of, in a new, empty run folder.
+
+    SchemaError when the sign-off kept no inputs or they were altered, SpecError for a row that it does not have.
+    """
+    recorded = recorded_samples(folder)
+    for row in rows:
+        if not 0 <= row < len(recorded):
+            raise SpecError(
+                f"--row {row}: {folder / 'samples.csv'} has rows 0 to {len(recorded) - 1} (the header is not counted)"
+            )
+    kept = read_kept(folder)
+    simulator = find_simulator()
+    place = [name for name in PLACE if name in recorded]
+    chosen = recorded.iloc[list(rows)]
+    trims = chosen["trim"] if "trim" in place else ["none"] * len(chosen)
+    keys = {(int(die), str(trim)) for die, trim in zip(chosen["die"], trims, strict=True)}
+    found = []
+    with tempfile.TemporaryDirectory(prefix="analog-deq-replay-") as scratch:
+        bed = Bed(simulator, Path(scratch), jobs, timeout_s, limits_of(memory_bytes), executor)
+        for die, trim in sorted(keys):
+            progress.note("the nominal circuit" if die < 0 else f"die {die}, trim {trim}")
+            found.append(_simulated(kept, folder, die, trim, bed, progress))
+    text = io.StringIO(csv_text(pd.concat(found, ignore_index=True)))
+    again = pd.read_csv(text, dtype=str, keep_default_na=False).set_index(place)
+    compared = [_compared(row, recorded.iloc[row], again, place) for row in rows]
+    return Replayed(
+        folder, tuple(compared), f"ngspice {kept.ngspice} ({kept.solver})",
+        f"ngspice {simulator.version} ({simulator.solver})",
+    )  # fmt: skip
+
+
+def _simulated(kept: Kept, folder: Path, die: int, trim: str, bed: Bed, progress: Progress) -> pd.DataFrame:
+    inputs = kept.inputs
+    task = inputs.task()
+    if isinstance(inputs, FamilyInputs):
+        proxy = read_family_proxy(kept.proxy, inputs)
+        network = matching_family_checkpoint(kept.checkpoint, inputs, kept.proxy)
+        return samples_again(inputs.family, proxy, network, task, die, bed, progress, flat=kept.flat)
+    return _again(inputs, kept, folder, die, trim, bed, progress).samples(die, trim)
+
+
+def _again(inputs: Inputs, kept: Kept, folder: Path, die: int, trim: str, bed: Bed, progress: Progress) -> Again:
+    trims = {}
+    if trim == TRIMMED:
+        trims[die] = read_trim(folder / "trims.csv", die, inputs.design.sizes.states)
+    return Again(
+        inputs.design, matching_proxy(kept.proxy, inputs), matching_checkpoint(kept.checkpoint, inputs, kept.proxy),
+        inputs.cells, inputs.task(), kept.flat, trims, bed, progress,
+    )  # fmt: skip
+
+
+def _compared(row: int, recorded: pd.Series, again: pd.DataFrame, place: list[str]) -> ReplayedRow:
+    at = tuple(recorded[name] for name in place)
+    if at not in again.index:
+        raise SchemaError(f"samples.csv: row {row}: no such sample in what the kept inputs give ({', '.join(at)})")
+    new = again.loc[at]
+    names = [name for name in recorded.index if name not in place]
+    return ReplayedRow(
+        row, dict(zip(place, at, strict=True)), {name: str(recorded[name]) for name in names},
+        {name: str(new.get(name, "")) for name in names},
+    )  # fmt: skip
+
+
+def _listed(values: pd.Series) -> str:
+    numbers = sorted({int(v) for v in values})
+    if len(numbers) > 12 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers[:40])) + (" ..." if len(numbers) > 40 else "")
