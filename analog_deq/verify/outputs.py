@@ -59,7 +59,7 @@ def write_outputs(
         paths.samples_csv: csv_text(samples),
         paths.failures_csv: csv_text(failures),
         paths.signoff_md: markdown_text(report),
-        **{folder / f"{name}.csv": _csv(table) for name, table in tables.items()},
+        **{folder / f"{name}.csv": csv_text(table) for name, table in tables.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
