@@ -68,6 +68,13 @@ class Alter:
 
 
 @dataclass(frozen=True, slots=True)
+class AlterStep:
+    """New steps of sources declared as ``pwl``: (name, value before the next transient, value from its start on)."""
+
+    values: tuple[tuple[str, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Reseed:
     """A new draw of the model library's own mismatch: ngspice's seed is set and the circuit expanded again."""
 
@@ -75,7 +82,7 @@ class Reseed:
 
 
 Analysis = Op | Dc | Tran | Noise | Ac
-Command = Analysis | Alter | Reseed
+Command = Analysis | Alter | AlterStep | Reseed
 
 PLOT_NAMES: Mapping[type, str] = {
     Op: "Operating Point",

@@ -10,13 +10,15 @@ import math
 from collections.abc import Mapping, Sequence
 
 from analog_deq.errors import NetlistError
-from analog_deq.records import PLOT_NAMES, Ac, Alter, Command, Dc, Deck, ExpectedPlot, Noise, Op, Reseed, Tran
+from analog_deq.records import PLOT_NAMES, Ac, Alter, AlterStep, Command, Dc, Deck, ExpectedPlot, Noise, Op, Reseed, Tran
 
 SENTINEL = "ANALOG_DEQ_DONE"
 SPICE_OPTIONS: Mapping[str, float | str | bool] = {
     "reltol": 1e-6, "abstol": 1e-13, "vntol": 1e-9, "gmin": 1e-15, "method": "gear",
 }  # fmt: skip
 """Tolerances of every run that measures a cell. Gear has none of the trapezoidal ringing on fast poles."""
+EDGE_S = 1e-11
+"""How long the step of a source takes."""
 SAVES_PER_LINE = 400
 """ngspice drops a ``save`` line of more than about 1000 names without a non-zero exit code."""
 
@@ -27,6 +29,11 @@ def number(value: float) -> str:
     if not math.isfinite(value):
         raise NetlistError(f"a deck cannot hold the value {value!r}; check the parameters that made it")
     return repr(value)
+
+
+def step_points(before: float, after: float) -> str:
+    """Times and values of a source's step at the start of a transient, whose operating point has ``before``."""
+    return f"0 {number(before)} {number(EDGE_S)} {number(after)}"
 
 
 def build_deck(
@@ -49,7 +56,7 @@ def build_deck(
     element, a title of more than one line, or non-finite numbers.
     """
     noise = any(isinstance(c, Noise) for c in commands)
-    if noise and (save or any(not isinstance(c, (Noise, Alter, Reseed)) for c in commands)):
+    if noise and (save or any(not isinstance(c, (Noise, Alter, AlterStep, Reseed)) for c in commands)):
         raise NetlistError("a noise deck holds noise analyses only and saves nothing; split the deck")
     if noise and options and options.get("klu"):
         raise NetlistError("ngspice has no .noise under KLU; drop the klu option from the noise deck")
@@ -68,7 +75,7 @@ def build_deck(
     plots: list[ExpectedPlot] = []
     for command in commands:
         lines += _command_lines(command)
-        if not isinstance(command, (Alter, Reseed)):
+        if not isinstance(command, (Alter, AlterStep, Reseed)):
             if not plots:
                 lines.append("set appendwrite")  # only now: the first write replaces what an earlier run left
             plots.append(_expected(command))
@@ -93,6 +100,8 @@ def _command_lines(command: Command) -> list[str]:
     match command:
         case Alter(values):
             return [f"alter {name} dc = {number(value)}" for name, value in values]
+        case AlterStep(values):
+            return [f"alter @{name}[pwl] = [ {step_points(*pair)} ]" for name, *pair in values]
         case Reseed(seed):
             return [f"setseed {seed}", "reset"]
         case Op():

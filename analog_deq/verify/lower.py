@@ -6,7 +6,7 @@ that keeps it honest, because a wrong reduction would otherwise cancel between p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,8 +14,9 @@ import numpy as np
 from analog_deq.errors import SimulationError
 from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.netlists.crossbar import CrossbarParameters, lumped_capacitors
-from analog_deq.netlists.deck import build_deck, number
+from analog_deq.netlists.deck import build_deck, number, step_points
 from analog_deq.netlists.network import (
+    SIGNALS,
     NetworkParameters,
     flat_network,
     port_names,
@@ -24,7 +25,7 @@ from analog_deq.netlists.network import (
 )
 from analog_deq.netlists.neuron import NeuronCells
 from analog_deq.proxy.array import source_pattern
-from analog_deq.records import Alter, Command, Dc, Deck, Noise, Op, Plot, Tran
+from analog_deq.records import Alter, AlterStep, Command, Dc, Deck, Noise, Op, Plot, Tran
 from analog_deq.reduction import OneWay, PortAdmittance, mesh, one_way, reduce_array, thin
 from analog_deq.spec import DesignSpec
 from analog_deq.tiling import Tile, reduce_tiles
@@ -274,11 +275,57 @@ class LoweredNetwork:
             if k:
                 commands.append(Alter(tuple((f"{prefix}{port}", float(value)) for port, value in enumerate(row))))
             commands.append(Tran(window / points, window, window / points))
-        options = {**self._options(reltol), "trtol": 1.0, "method": "trap", "xmu": XMU}
-        saved = saved_vectors(self.states, signals=("s", "zp", "zn"))
-        return self._deck(
-            "settling of the whole network from rest" + ("" if flat else ONE_WAY_NOTE), lines, commands, options, saved
+        return self._transient_deck(
+            "settling of the whole network from rest", lines, commands, flat, reltol, ("s", "zp", "zn")
         )
+
+    def steps(
+        self,
+        before: Array,
+        after: Array,
+        kick_a: Array,
+        *,
+        flat: bool = False,
+        reltol: float = TRANSIENT_RELTOL,
+        points: int = TRANSIENT_POINTS,
+    ) -> Deck:
+        """Settling after a step of the inputs, one transient a row, in one deck.
+
+        Until t = 0 the circuit rests with inputs ``before`` (rows, inputs) and currents ``kick_a`` (rows, N) into the
+        summing nodes, an operating point of ngspice; from then on its inputs are ``after`` and no current is added.
+        """
+        lines = self._flat(before[:1], kick_a[:1]) if flat else self._one_way(before[:1])
+        if flat:
+            first, last, prefix = self.source_volts(before), self.source_volts(after), "vx"
+        else:
+            (first, _), (last, _), prefix = self.deck_amps(before, kick_a), self.deck_amps(after), "ij"
+        names = [f"{prefix}{k}" for k in range(first.shape[1])]
+        if flat:
+            names += [f"in{i}" for i in range(self.states)]
+            first, last = np.concatenate([first, kick_a], axis=1), np.concatenate([last, 0 * kick_a], axis=1)
+        sources = set(names)
+        for k, line in enumerate(lines):
+            if (words := line.split(None, 3)) and words[0].lower() in sources:
+                lines[k] = " ".join([*words[:3], f"pwl({step_points(0.0, 0.0)})"])
+        window = self.design.verify.transient_window_s
+        commands: list[Command] = []
+        for start, end in zip(first, last, strict=True):
+            commands.append(AlterStep(tuple(zip(names, map(float, start), map(float, end), strict=True))))
+            commands.append(Tran(window / points, window, window / points))
+        return self._transient_deck("settling of the whole network after a step", lines, commands, flat, reltol)
+
+    def _transient_deck(
+        self,
+        title: str,
+        lines: list[str],
+        commands: list[Command],
+        flat: bool,
+        reltol: float,
+        signals: Sequence[str] = SIGNALS,
+    ) -> Deck:
+        options = {**self._options(reltol), "trtol": 1.0, "method": "trap", "xmu": XMU}
+        saved = saved_vectors(self.states, signals)
+        return self._deck(title + ("" if flat else ONE_WAY_NOTE), lines, commands, options, saved)
 
     def noise(self, x: Array, nodes: list[int], start_hz: float, stop_hz: float, *, flat: bool = False) -> Deck:
         """Output noise of the differential rows of ``nodes`` at the equilibrium of one image ``x`` (inputs,)."""
