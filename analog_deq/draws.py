@@ -28,6 +28,7 @@ class Stream(IntEnum):
     DRIFT = 12
     AUTO_ZERO = 13
     PROGRAMMING = 14
+    DYNAMICS = 17
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:

@@ -257,12 +257,16 @@ class VerifySpec(_Frozen):
 
     A die of a classifier passes when it loses at most ``die_max_drop`` of software's accuracy, one of a regression when
     its relative error is at most ``die_max_rel_err``. ``images`` limits the nominal equilibria to the first test
-    images, for a mapping whose images are dear; without it all are simulated.
+    images, for a mapping whose images are dear; without it all are simulated. ``transitions`` is how many steps from
+    one test image to another are simulated, ``start_images`` how many images are started from states all over the
+    swing.
     """
 
     images: Annotated[int, Field(ge=2)] | None = None
     transients: Count = 12
     transient_window_s: Positive = 12e-6
+    transitions: Count = 60
+    start_images: Count = 4
     noise_nodes: Count = 4
     noise_images: Count = 3
     dies: Annotated[int, Field(ge=1)] = 60

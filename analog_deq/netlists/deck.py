@@ -10,7 +10,20 @@ import math
 from collections.abc import Mapping, Sequence
 
 from analog_deq.errors import NetlistError
-from analog_deq.records import PLOT_NAMES, Ac, Alter, AlterStep, Command, Dc, Deck, ExpectedPlot, Noise, Op, Reseed, Tran
+from analog_deq.records import (
+    PLOT_NAMES,
+    Ac,
+    Alter,
+    AlterStep,
+    Command,
+    Dc,
+    Deck,
+    ExpectedPlot,
+    Noise,
+    Op,
+    Reseed,
+    Tran,
+)
 
 SENTINEL = "ANALOG_DEQ_DONE"
 SPICE_OPTIONS: Mapping[str, float | str | bool] = {

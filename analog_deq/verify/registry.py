@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from analog_deq.verify.checks.starts import Starts
 from analog_deq.verify.found import Found
 from analog_deq.verify.sheet import SheetCheck, SheetRun
 
-CHECKS: tuple[SheetCheck, ...] = ()
+CHECKS: tuple[SheetCheck, ...] = (Starts(),)
 
 
 def run_checks(run: SheetRun) -> list[Found]:

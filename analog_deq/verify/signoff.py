@@ -31,7 +31,8 @@ class Measurement:
     ``n`` counts every sample tried, valid or not; ``failed_samples`` of them gave no valid result. For a percentage
     judged as a yield, ``value`` is the share of all ``n`` that pass. ``unjudged`` is the status of one that no limit
     can judge; ``detail`` says why. ``by_corner`` has the value at each corner, the typical one first, None where the
-    simulation failed; ``value`` is then the typical corner's.
+    simulation failed; ``value`` is then the typical corner's. ``too_few`` says why the sample is too small for the
+    statement, and what would do: such a row is inconclusive.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Measurement:
     failed_samples: int = 0
     unjudged: Literal["info", "not_modelled"] | None = None
     by_corner: Mapping[str, float | None] = field(default_factory=dict)
+    too_few: str = ""
 
     def __post_init__(self) -> None:
         if self.n < 0 or not 0 <= self.failed_samples <= max(self.n, 0):
@@ -168,6 +170,8 @@ def _verdict_of(
         return "fail", at_value, interval, ["no sample was taken"]
     if m.failed_samples and limit.failed_sample_fails:
         return "fail", at_value, interval, ["an invalid sample fails this check"]
+    if m.too_few:
+        return "inconclusive", at_value, interval, [m.too_few]
     if limit.judge == "yield":
         return _judge_yield(limit, m, value)
     if limit.judge == "interval":

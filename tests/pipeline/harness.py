@@ -48,6 +48,8 @@ test_fraction = 0.04
 
 [verify]
 transients = 4
+transitions = 4
+start_images = 1
 noise_nodes = 2
 dies = 3
 images_per_die = 10

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from analog_deq.errors import NetlistError
 from analog_deq.netlists.deck import SAVES_PER_LINE, SENTINEL, build_deck, number
-from analog_deq.records import Ac, Alter, Command, Dc, ExpectedPlot, Noise, Op, Tran
+from analog_deq.records import Ac, Alter, AlterStep, Command, Dc, ExpectedPlot, Noise, Op, Tran
 
 DIVIDER = ["V1 a 0 1.0", "R1 a b 1e3", "R2 b 0 1e3"]
 NOISE = Noise("v(b)", "V1", 10, 1e3, 1e6)
@@ -127,3 +127,15 @@ def test_equal_input_gives_an_equal_hash_and_any_change_another():
         build_deck("t", DIVIDER, [Op()], save=["v(b)"], bound=10.0),
     ]
     assert len({base.sha256, *(deck.sha256 for deck in others)}) == 4
+
+
+def test_a_step_of_a_source_starts_from_its_operating_point():
+    """The value before t = 0 is the one ngspice's operating point takes; the edge is short beside any time constant."""
+    line = next(
+        line
+        for line in build_deck("t", DIVIDER, [AlterStep((("v1", 0.5, -1.0),)), Op()], save=["v(b)"]).text.splitlines()
+        if line.startswith("alter")
+    )
+    assert line == "alter @v1[pwl] = [ 0 0.5 1e-11 -1.0 ]"
+    with pytest.raises(NetlistError, match="cannot hold"):
+        build_deck("t", DIVIDER, [AlterStep((("v1", 0.0, math.nan),)), Op()], save=["v(b)"])

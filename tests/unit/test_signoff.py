@@ -51,6 +51,13 @@ def test_interval_judge(interval: tuple[float, float] | None, status: str) -> No
     assert one({"max": 0.2, "judge": "interval"}, value=0.15, interval=interval).status == status
 
 
+def test_a_sample_too_small_for_its_statement_is_inconclusive_and_says_what_would_do() -> None:
+    check = one({"max": 0.2}, value=0.1, too_few="299 are needed")
+    assert check.status == "inconclusive"
+    assert "299 are needed" in check.detail
+    assert one({"max": 0.2}, value=0.1, too_few="299 are needed", failed_samples=1).status == "fail"
+
+
 @pytest.mark.parametrize(
     ("passes", "n", "status"), [(29, 29, "pass"), (28, 28, "inconclusive"), (45, 60, "fail"), (57, 60, "inconclusive")]
 )
