@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analog_deq.errors import NetlistError, SpecError
-from analog_deq.netlists.contract_schema import ROLES, CellContract, ProcessCorner, Tie
+from analog_deq.netlists.contract_schema import ROLES, TEMPERATURE_PARAMS, CellContract, ProcessCorner, Tie
 from analog_deq.netlists.deck import number
 from analog_deq.netlists.header import SubcktHeader
 
@@ -110,8 +110,9 @@ class Cell:
         """``X`` line of one instance, then a line for each source that ties a pin.
 
         ``nodes`` maps role pins to nodes (those the cell lacks are left out), ``params`` (SI) overrides defaults and
-        the process corner's. Raises NetlistError for a name not starting with X, a missing or unknown role pin, a node
-        name with blanks, an unknown parameter, or a value that is NaN or outside the contract's range.
+        the process corner's; a law of temperature goes into tc1 and tc2. Raises NetlistError for a name not starting
+        with X, a missing or unknown role pin, a node name with blanks, an unknown parameter, or a value that is NaN or
+        outside the contract's range.
 
         >>> from analog_deq.netlists.library import load_cell
         >>> load_cell("resistor_synapse").instance("X1", {"row": "r1", "col": "s1"}, {"g": 2e-5})
@@ -146,7 +147,9 @@ class Cell:
                 raise NetlistError(
                     f"{self.source}: instance {name}: {node!r} is no node name; use letters, digits, _ and ."
                 )
-        given = {**self.corner.params, **(params or {})}
+        law = self.contract.temperature
+        warm = {} if law is None else dict(zip(TEMPERATURE_PARAMS, law.at_nominal, strict=True))
+        given = {**warm, **self.corner.params, **(params or {})}
         values = [self._parameter(name, key, value) for key, value in given.items()]
         return "\n".join([" ".join([name, *ordered, self.header.name, *values]), *ties])
 

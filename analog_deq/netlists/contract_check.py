@@ -12,6 +12,7 @@ from analog_deq.netlists.contract_schema import (
     DRAW_REACH,
     OPTIONAL_PINS,
     ROLES,
+    TEMPERATURE_PARAMS,
     CellContract,
 )
 from analog_deq.netlists.header import SubcktHeader
@@ -68,6 +69,22 @@ def check_contract(contract: CellContract, header: SubcktHeader, path: Path) -> 
     _check_conditions(contract, path)
     _check_corners(contract, header, path)
     _check_state_and_mismatch(contract, path)
+    _check_temperature(contract, path)
+
+
+def _check_temperature(contract: CellContract, path: Path) -> None:
+    law = contract.temperature
+    if law is None:
+        return
+    if contract.cell.role != "synapse" or not set(TEMPERATURE_PARAMS) <= set(contract.params):
+        raise SpecError(
+            f"{path}: temperature: its coefficients go to the parameters tc1 and tc2 of a synapse; declare both under "
+            "[params] and give them to its resistor, or remove the section"
+        )
+    celsius = contract.conditions.get("temp")
+    for value in () if celsius is None else (celsius.min, celsius.typ, celsius.max):
+        if value is not None and not 0.0 < law.factor(value) < math.inf:
+            raise SpecError(f"{path}: temperature: no positive resistance at {value:g} C; narrow conditions.temp")
 
 
 def _check_conditions(contract: CellContract, path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from analog_deq.programming.statistics import DriftLaw, ReadLaw
+from analog_deq.programming.statistics import DriftLaw, ReadLaw, TemperatureLaw
 
 ROLES: Mapping[str, tuple[str, ...]] = {
     "opamp": ("in_p", "in_n", "out", "vdd", "vss"),
@@ -232,6 +232,8 @@ CONDITIONS = {
 }  # fmt: skip
 """Unit of each condition that a measurement reads."""
 ABSOLUTE_ZERO_CELSIUS = -273.15
+TEMPERATURE_PARAMS = ("tc1", "tc2")
+"""Parameters of a cell that take the two coefficients of its law of temperature, in 1/K and 1/K^2 about 27 C."""
 
 
 class Condition(_Frozen):
@@ -256,6 +258,7 @@ class CellContract(_Frozen):
     corners: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")], ProcessCorner] = Field(default_factory=dict)
     drift: DriftSection | None = None
     device: DeviceSection | None = None
+    temperature: TemperatureLaw | None = None
     params: dict[str, ParameterSpec] = Field(default_factory=dict)
     state: dict[str, StateSpec] = Field(default_factory=dict)
     conditions: dict[str, Condition] = Field(default_factory=dict)

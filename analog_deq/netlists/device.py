@@ -27,6 +27,7 @@ def device_statistics(cell: Cell) -> DeviceStatistics:
         read=contract.device.read,
         drift=drift,
         drift_spread=None if drift is None else _spread(contract.mismatch.params[drift.deviation]),
+        temperature=contract.temperature,
         oldest_s=None if contract.drift is None else contract.params[contract.drift.param].max,
     )
 

@@ -104,6 +104,41 @@ class DriftLaw(_Frozen):
         return np.asarray(written + a * span + deviation * (b * span + c))
 
 
+NOMINAL_CELSIUS = 27.0
+"""Temperature at which a programmed conductance is what it was programmed to; ngspice's own nominal temperature."""
+
+
+class TemperatureLaw(_Frozen):
+    """Resistance of a device against its temperature, R = R_ref (1 + tc1 (T - T_ref) + tc2 (T - T_ref)^2).
+
+    What is programmed is the conductance at ``NOMINAL_CELSIUS``; ``source`` says where the coefficients come from.
+    """
+
+    tc1_per_k: Finite
+    tc2_per_k2: Finite = 0.0
+    reference_celsius: Finite = NOMINAL_CELSIUS
+    source: Annotated[str, Field(min_length=1)]
+
+    def _resistance(self, celsius: float) -> float:
+        dt = celsius - self.reference_celsius
+        return 1 + self.tc1_per_k * dt + self.tc2_per_k2 * dt**2
+
+    @property
+    def at_nominal(self) -> tuple[float, float]:
+        """(tc1, tc2) of the same curve written about ``NOMINAL_CELSIUS``, as ngspice's resistor takes them."""
+        dt = NOMINAL_CELSIUS - self.reference_celsius
+        whole = self._resistance(NOMINAL_CELSIUS)
+        return (self.tc1_per_k + 2 * self.tc2_per_k2 * dt) / whole, self.tc2_per_k2 / whole
+
+    def factor(self, celsius: float) -> float:
+        """Conductance at ``celsius`` over that at ``NOMINAL_CELSIUS``; not above 0 where the law has no meaning.
+
+        >>> round(TemperatureLaw(tc1_per_k=1e-3, source="an example").factor(127.0), 6)
+        0.909091
+        """
+        return self._resistance(NOMINAL_CELSIUS) / self._resistance(celsius)
+
+
 class DeviceStatistics(_Frozen):
     """Everything about a device that its conductance after programming, waiting and a read depends on."""
 
@@ -114,3 +149,8 @@ class DeviceStatistics(_Frozen):
     drift: DriftLaw | None = None
     drift_spread: Spread | None = None
     oldest_s: Positive | None = None
+    temperature: TemperatureLaw | None = None
+
+    def temperature_factor(self, celsius: float) -> float:
+        """Conductance at ``celsius`` over the programmed one; 1 of a device without a law."""
+        return 1.0 if self.temperature is None else self.temperature.factor(celsius)

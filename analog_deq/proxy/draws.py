@@ -61,7 +61,9 @@ def draw_network(
         programmed = torch.zeros(2, rows, n, dtype=torch.float64)
     seen = proxy.synapse.seen(programmed).numpy()
     if design.programming is not None and proxy.device is not None:
-        g = np.maximum(_aged(proxy.device, design.programming, programmed.numpy(), rng) / seen - 1, SMALLEST - 1)
+        warm = proxy.device.temperature_factor(design.operating.temperature_celsius)
+        aged = _aged(proxy.device, design.programming, programmed.numpy(), rng)
+        g = np.maximum(warm * aged / seen - 1, SMALLEST - 1)
     else:
         mean, sigma = proxy.conductance.relative(programmed.numpy(), seen)
         g = np.maximum(mean + sigma * rng.standard_normal((2, rows, n)), SMALLEST - 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,14 @@ from helpers import design, proxy
 from pydantic import ValidationError
 
 from analog_deq.errors import OutOfDomainError, SpecError
+from analog_deq.netlists.contract import read_contract
 from analog_deq.netlists.device import device_statistics, require_programming
 from analog_deq.netlists.library import load_cell
-from analog_deq.programming import acceptance, program, remaining_sigma, write_verify
+from analog_deq.programming import TemperatureLaw, acceptance, program, remaining_sigma, write_verify
 from analog_deq.programming.design import instance_errors, program_die
 from analog_deq.proxy.draws import draw_network
 from analog_deq.proxy.drift import PcmDrift
+from analog_deq.resources import shipped
 from analog_deq.spec import Programming
 
 MANY = 200_000
@@ -135,3 +139,53 @@ def test_training_draws_are_programmed_and_aged() -> None:
     assert float(draw.g_pos.mean() + 1) == pytest.approx(expected, rel=0.02)
     plain = draw_network(own, design(), 200, rng(3), programmed=programmed)
     assert abs(float(plain.g_pos.mean())) < 0.01
+
+
+# --- temperature ------------------------------------------------------------------------------------------------------
+
+
+def test_the_law_of_temperature_is_the_same_curve_about_either_reference() -> None:
+    """R = 1 + tc1 dT + tc2 dT^2 about 50 C, written about 27 C for ngspice."""
+    law = TemperatureLaw(tc1_per_k=-3e-3, tc2_per_k2=2e-5, reference_celsius=50.0, source="of this test")
+    tc1, tc2 = law.at_nominal
+    for celsius in (-40.0, 27.0, 50.0, 125.0):
+        dt = celsius - 27.0
+        assert law.factor(celsius) == pytest.approx(1 / (1 + tc1 * dt + tc2 * dt**2), rel=1e-12)
+    assert law.factor(27.0) == 1.0
+    assert law.factor(50.0) == pytest.approx(1 + 3e-3 * 23 + 2e-5 * 23**2, rel=1e-12)
+    assert device_statistics(load_cell("pcm")).temperature_factor(85.0) == 1.0  # nobody published one that we found
+
+
+def test_training_draws_are_read_at_the_operating_temperature() -> None:
+    """Beside a law of conductance that calibration measured cold: the draw's error is the warm factor."""
+    law = TemperatureLaw(tc1_per_k=2e-3, source="of this test")
+    own = proxy().model_copy(
+        update={"device": device_statistics(load_cell("pcm")).model_copy(update={"temperature": law})}
+    )
+    programmed = torch.full((2, 50, 4), 25e-6, dtype=torch.float64)
+    cold, warm = (
+        draw_network(
+            own, design(programming={"read_noise": False}, operating={"temperature_celsius": celsius}), 50, rng(3),
+            programmed=programmed,
+        ).g_pos
+        for celsius in (27.0, 85.0)
+    )  # fmt: skip
+    assert torch.allclose((1 + warm) / (1 + cold), torch.full_like(warm, 1 / 1.116), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("cell", "section", "message"),
+    [
+        ("resistor_synapse", "tc1_per_k = 1e-3", "declare both under"),
+        ("pcm", "tc1_per_k = -0.015", "no positive resistance at 125 C"),
+    ],
+)
+def test_a_law_of_temperature_a_cell_cannot_have_is_refused(
+    tmp_path: Path, cell: str, section: str, message: str
+) -> None:
+    source = shipped("netlists/cells")
+    (tmp_path / f"{cell}.cir").write_text((source / f"{cell}.cir").read_text())
+    mine = tmp_path / "mine.toml"
+    mine.write_text((source / f"{cell}.toml").read_text() + f'\n[temperature]\n{section}\nsource = "none"\n')
+    with pytest.raises(SpecError, match=message):
+        read_contract(mine)
