@@ -1,4 +1,4 @@
-"""Shared by all tests: ngspice tests are skipped where it is not installed, and fail there when CI demands it."""
+"""Shared by all tests: those of ngspice or a browser are skipped where it is missing, and fail there in CI."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import os
 
 import pytest
+from browser import find_chromium
 
 from analog_deq.errors import SimulatorNotFoundError
 from analog_deq.spice.simulator import find_simulator
@@ -30,9 +31,14 @@ def ngspice_problem() -> str:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    needs = any(item.get_closest_marker(name) for name in ("spice", "pipeline"))
-    if not needs or not ngspice_problem():
-        return
-    if item.config.getoption("--require-ngspice") or os.environ.get("CI"):
-        pytest.fail(f"ngspice is required here: {ngspice_problem()}", pytrace=False)
-    pytest.skip(f"no ngspice: {ngspice_problem()}")
+    ci = bool(os.environ.get("CI"))
+    if item.get_closest_marker("browser") and find_chromium() is None:
+        _missing("Chromium (Debian: apt-get install chromium)", ci)
+    if any(item.get_closest_marker(name) for name in ("spice", "pipeline")) and ngspice_problem():
+        _missing(f"ngspice: {ngspice_problem()}", ci or item.config.getoption("--require-ngspice"))
+
+
+def _missing(what: str, required: bool) -> None:
+    if required:
+        pytest.fail(f"required here: {what}", pytrace=False)
+    pytest.skip(f"not here: {what}")

@@ -6,6 +6,7 @@
 #   TORCH_SPEC=torch==2.13.0  which torch to install
 #   TORCH_INDEX=URL           package index to take torch from (default: yours, unless it would bring CUDA)
 #   ALLOW_CUDA_TORCH=1        accept a CUDA build of torch (several GB)
+#   CI=1                      install Chromium too: its tests are skipped elsewhere when it is missing, and fail in CI
 #   ALLOW_NO_NGSPICE=1        finish without ngspice (fit and train work, calibrate and verify do not)
 #   FORCE_SETUP=1             ignore the stamp
 set -euo pipefail
@@ -271,6 +272,18 @@ install_ngspice() {
   fail "ngspice could not be installed: $advice; or go on without it: ALLOW_NO_NGSPICE=1 make setup"
 }
 
+# ---------------------------------------------------------------- Chromium, for the tests that open our pages
+
+install_chromium() {
+  if [[ -z "${CI:-}" ]] || have chromium || have chromium-browser || have google-chrome; then
+    return 0
+  fi
+  have apt-get || fail "the tests need Chromium in CI and there is no apt-get to install it with"
+  say "no Chromium found; installing it through apt (about a minute)"
+  apt_get update || say "apt-get update failed; trying with the package lists at hand"
+  apt_get install -y --no-install-recommends chromium || fail "Chromium could not be installed; its tests would fail in CI"
+}
+
 # ---------------------------------------------------------------- all of it
 
 fingerprint() { { echo "$ROOT $TORCH_SPEC"; cat "$ROOT/pyproject.toml" "$ROOT/tools/setup.sh"; } | sha256sum | cut -d' ' -f1; }
@@ -286,6 +299,7 @@ main() {
     echo "$print" >"$STAMP"
   fi
   install_ngspice
+  install_chromium
   if have ngspice; then
     say "ready in $((SECONDS - started)) s: $("$VENV/bin/python" -V), $(describe_ngspice)"
   else

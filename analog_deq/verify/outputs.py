@@ -14,7 +14,8 @@ import pandas as pd
 
 from analog_deq.verify.found import Drawing
 from analog_deq.verify.report.figures import ReportFigures
-from analog_deq.verify.report.html import VERDICT_SENTENCES, render_html, row_of
+from analog_deq.verify.report.html import VERDICT_SENTENCES, render_html
+from analog_deq.verify.report.rows import row_of
 from analog_deq.verify.verdict import Check, VerifyReport
 
 NO_TABLES: Mapping[str, pd.DataFrame] = {}

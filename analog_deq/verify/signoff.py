@@ -76,7 +76,8 @@ def _judge_one(limit: LimitCheck, m: Measurement | None, today: date) -> Check:
         status: Status = "fail" if limit.judged else "not_measured"
         return Check(
             limit.id, limit.quantity, limit.unit, None, limit.min, limit.max, 0, None, status, None,
-            "; ".join(["not measured in this run", *lapsed]), severity, limit.judge, waived=waived, typ=limit.typ,
+            "; ".join(["not measured in this run", *_expired(lapsed)]), severity, limit.judge, waived=waived,
+            typ=limit.typ, lapsed=lapsed, confidence=limit.confidence,
         )  # fmt: skip
     if m.unit != limit.unit:
         raise SpecError(
@@ -105,19 +106,22 @@ def _judge_one(limit: LimitCheck, m: Measurement | None, today: date) -> Check:
         reasons.append(m.detail)
     return Check(
         limit.id, limit.quantity, limit.unit, value, limit.min, limit.max, m.n, interval, status, margin,
-        "; ".join([*reasons, *lapsed]), severity, limit.judge, m.worst, m.failed_samples, waived, limit.typ, corners,
-        worst_corner,
+        "; ".join([*reasons, *_expired(lapsed)]), severity, limit.judge, m.worst, m.failed_samples, waived, limit.typ,
+        corners, worst_corner, lapsed, limit.confidence,
     )  # fmt: skip
 
 
-def _waiver(limit: LimitCheck, today: date) -> tuple[str, list[str]]:
+def _waiver(limit: LimitCheck, today: date) -> tuple[str, str]:
     """What a waiver that holds says, and what one that expired says."""
     waiver = limit.waiver
     if waiver is None:
-        return "", []
-    if waiver.holds(today):
-        return f"{waiver.reason} ({waiver.by}, until {waiver.expires})", []
-    return "", [f"its waiver by {waiver.by} expired on {waiver.expires} ({waiver.reason})"]
+        return "", ""
+    said = f"{waiver.reason} ({waiver.by}, until {waiver.expires})"
+    return (said, "") if waiver.holds(today) else ("", said)
+
+
+def _expired(lapsed: str) -> list[str]:
+    return [f"its waiver has expired: {lapsed}"] if lapsed else []
 
 
 def _corners(m: Measurement) -> dict[str, float | None]:

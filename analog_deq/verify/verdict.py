@@ -41,7 +41,8 @@ class Check:
     """A judged row. ``margin`` is the distance to the nearest limit in ``unit``, negative outside.
 
     ``by_corner`` has the value at each corner that was simulated, None where that failed; ``value`` is then the typical
-    corner's, and ``margin`` that of ``worst_corner``.
+    corner's, and ``margin`` that of ``worst_corner``. ``waived`` has the text of a waiver that holds, ``lapsed``
+    of one that has expired. ``confidence`` is that of a yield's bound.
     """
 
     id: str
@@ -63,6 +64,8 @@ class Check:
     typ: float | None = None
     by_corner: Mapping[str, float | None] = field(default_factory=dict)
     worst_corner: str = ""
+    lapsed: str = ""
+    confidence: float = 0.95
 
     @property
     def decides(self) -> bool:
@@ -154,6 +157,8 @@ def _check_to_dict(check: Check) -> dict[str, Any]:
         "judge": check.judge,
         "detail": check.detail,
         "waived": check.waived,
+        "lapsed": check.lapsed,
+        "confidence": check.confidence,
         "by_corner": _plain(check.by_corner, check.id),
         "worst_corner": check.worst_corner,
         "worst": None
@@ -173,7 +178,8 @@ def _check_from_dict(row: Mapping[str, Any]) -> Check:
         status=row["status"], margin=row["margin"], detail=row["detail"], severity=row["severity"],
         judge=row["judge"], worst=None if row["worst"] is None else Worst(**row["worst"], replay=row["replay"]),
         failed_samples=row["failed_samples"], waived=row["waived"], typ=row["limit"]["typ"],
-        by_corner=row["by_corner"], worst_corner=row["worst_corner"],
+        by_corner=row["by_corner"], worst_corner=row["worst_corner"], lapsed=row["lapsed"],
+        confidence=row["confidence"],
     )  # fmt: skip
 
 

@@ -6,9 +6,7 @@ import json
 import math
 import re
 import shutil
-import subprocess
 from collections import Counter
-from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from browser import measured, requests_of
 from rich.console import Console
 from scipy.stats import chi2
 
@@ -334,49 +333,17 @@ def test_a_cell_that_fails_altogether_is_sent_to_check() -> None:
 # --- a real browser -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("no Chromium here")
-    return found
-
-
-def browse(chromium: str, path: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
-         f"--user-data-dir={path.parent / 'profile'}", *options, path.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-
-
 @pytest.mark.browser
-def test_a_browser_shows_it_without_errors_and_without_requests(chromium: str, page: str, tmp_path: Path) -> None:
-    (tmp_path / "datasheet.html").write_text(page, encoding="utf-8")
-    log = tmp_path / "net.json"
-    done = browse(chromium, tmp_path / "datasheet.html", f"--log-net-log={log}", "--dump-dom")
-    assert "CONSOLE" not in done.stderr
-    asked = set(re.findall(r'"url":"([a-z]+://[^"]*)"', log.read_text()))
-    mine = {url for url in asked if url.startswith("file:")}
-    foreign = {url for url in asked - mine if not re.search(r"google|gstatic|gvt1|chrome", url)}
-    assert foreign == set()
-    assert done.stdout.count("<figure>") == page.count("<figure>")
+def test_a_browser_shows_it_without_errors_and_without_requests(page: str, tmp_path: Path) -> None:
+    path = tmp_path / "datasheet.html"
+    path.write_text(page, encoding="utf-8")
+    assert requests_of(path, tmp_path) == ("", set())
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [400, 1200])
-def test_no_width_scrolls_sideways(width: int, chromium: str, page: str, tmp_path: Path) -> None:
-    """The page in a frame of that width, as headless Chromium has no narrower window than 500 pixels."""
-    (tmp_path / "frame.html").write_text(
-        f'<body><iframe style="width:{width}px;height:900px;border:0" srcdoc="{escape(page, quote=True)}"></iframe>'
-        "<script>onload = () => { const d = document.querySelector('iframe').contentDocument;"
-        "document.title = [d.documentElement, d.querySelector('.quantities')]"
-        ".map(e => `${e.scrollWidth} ${e.clientWidth}`).join(' '); }</script></body>",
-        encoding="utf-8",
-    )
-    options = ("--window-size=1400,1000", "--virtual-time-budget=4000", "--dump-dom")
-    found = re.search(r"<title>([\d ]+)</title>", browse(chromium, tmp_path / "frame.html", *options).stdout)
-    assert found is not None
-    wide, seen, table_wide, table_seen = map(int, found[1].split())
-    assert (wide, table_wide) <= (seen, table_seen), "neither the page nor the table of quantities"
-    assert table_wide <= table_seen
+def test_no_width_scrolls_sideways(width: int, page: str, tmp_path: Path) -> None:
+    seen = measured(page, tmp_path, width=width)
+    assert seen["wide"] <= seen["seen"] == width
+    assert seen["loose"] == []
+    assert all(wide <= box for wide, box in seen["quantities"]), "the table of quantities fits its box"

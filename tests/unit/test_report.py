@@ -23,8 +23,9 @@ from analog_deq.verify.report.figures import (
     SettlingTrace,
     TransferCurve,
 )
-from analog_deq.verify.report.html import render_html, row_of
+from analog_deq.verify.report.html import render_html
 from analog_deq.verify.report.plots import draw_figures
+from analog_deq.verify.report.rows import row_of
 from analog_deq.verify.signoff import Check, Measurement, VerifyReport, Worst, judge, read_limits
 
 TODAY = date(2026, 11, 28)
@@ -102,10 +103,10 @@ def test_verdict_first_then_what_failed_with_its_replay() -> None:
     places = [body.index(piece) for piece in ("FAIL", "What keeps it from passing", WORST.replay, "Spec sheet")]
     assert places == sorted(places)
     deciding, warnings = body[: body.index("warning only")], body[body.index("warning only") :]
-    cards = re.findall(r'class="open (\w+)"', deciding)[:-1]  # the last one opens the warning
+    cards = re.findall(r'tbody class="open (\w+)"', deciding)[:-1]  # the last one opens the warning
     assert cards == sorted(cards)  # "fail" before "inconclusive"
     assert "net.accuracy" in warnings
-    assert 'class="open' not in warnings
+    assert 'tbody class="open' not in warnings
     assert "r_line 2 ohm, input 117" in body
     assert "76 in all are needed" in body
     assert "4.56 us" in body
@@ -121,8 +122,8 @@ def test_text_is_escaped_and_no_number_is_a_dash() -> None:
 
 def test_missing_figure_says_why() -> None:
     text = render_html(sample_report(), ReportFigures(missing={"dies": "no mismatch dies were asked for"}))
-    assert "Not drawn: no mismatch dies were asked for." in text
-    assert text.count("Not drawn: this run did not measure it.") == 5
+    assert "not drawn, no mismatch dies were asked for." in text
+    assert text.count("not drawn, this run did not measure it.") == 5
 
 
 def test_figures_are_deterministic_well_formed_and_follow_the_page() -> None:

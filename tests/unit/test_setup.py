@@ -107,6 +107,17 @@ def test_old_ngspice_is_kept_when_nothing_newer_is_offered(tmp_path: Path) -> No
     assert "ngspice 39 (Sparse solver only" in done.stdout
 
 
+NO_CHROMIUM = 'have() { [[ "$1" == apt-get ]]; }\napt_get() { echo "$*"; }\n'
+
+
+def test_chromium_is_installed_in_ci_alone() -> None:
+    assert bash(f"{NO_CHROMIUM} CI=1; install_chromium").stdout.splitlines()[1:] == [
+        "update", "install -y --no-install-recommends chromium",
+    ]  # fmt: skip
+    assert bash(f"{NO_CHROMIUM} unset CI; install_chromium").stdout == ""
+    assert bash(f"{NO_CHROMIUM} have() {{ true; }}; CI=1; install_chromium").stdout == ""
+
+
 TORCH = """
 torch_satisfied() { false; }
 cuda_packages() { echo "$CUDA"; }

@@ -157,7 +157,8 @@ def test_waiver_that_expired_counts_no_more_and_says_so() -> None:
     (last_day,) = judge(measured, row, date(2027, 3, 31))
     (after,) = judge(measured, row, date(2027, 4, 1))
     assert (last_day.decides, after.decides) == (False, True)
-    assert "expired on 2027-03-31" in after.detail
+    assert "has expired" in after.detail
+    assert after.lapsed.endswith("until 2027-03-31)")
     assert (row.expired(date(2027, 3, 31)), row.expired(date(2027, 4, 1))) == ((), ("net.x",))
 
 

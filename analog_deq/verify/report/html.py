@@ -3,46 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from analog_deq.units import engineering
-from analog_deq.verify.found import Drawing
+from analog_deq.verify.found import Drawing, Section
+from analog_deq.verify.report.corners import corner_map, sparkline
 from analog_deq.verify.report.figures import ReportFigures
 from analog_deq.verify.report.plots import draw_figures
-from analog_deq.verify.verdict import Check, VerifyReport
+from analog_deq.verify.report.rows import WORDS, Row, gravity, is_open, row_of
+from analog_deq.verify.verdict import VerifyReport
 
 VERDICT_SENTENCES = {
     "pass": "Every check that decides is inside its limit.",
     "fail": "At least one check that decides is outside its limit, or could not be shown to be inside.",
     "inconclusive": "No check failed, but for at least one the samples are too few, or the cells do not model it.",
 }
-_WORDS = {
-    "pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive", "info": "info", "not_measured": "not measured",
-    "not_modelled": "not modelled",
-}  # fmt: skip
-
-
-_OPEN = ("fail", "inconclusive", "not_modelled")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A check in the words and widths of the page. ``used`` is the share of the allowance taken, in per cent."""
-
-    check: Check
-    status: str
-    value: str
-    low: str
-    high: str
-    limit: str
-    interval: str
-    margin: str
-    used: float | None
+LAST = ("attribution", "fix")
+"""First word of the names of sections that end the page, before its provenance."""
+NEAREST = 3
+"""Passing checks named where nothing fails."""
 
 
 def page_style() -> Markup:
@@ -50,85 +32,55 @@ def page_style() -> Markup:
     return Markup(resources.files("analog_deq.verify.report").joinpath("style.css").read_text(encoding="utf-8"))
 
 
-def render_html(report: VerifyReport, figures: ReportFigures, drawings: Sequence[Drawing] = ()) -> str:
-    """The whole page as text: no script, no request to anywhere. ``drawings`` follow the figures."""
+def render_html(
+    report: VerifyReport, figures: ReportFigures, drawings: Sequence[Drawing] = (), schematics: Sequence[Drawing] = ()
+) -> str:
+    """The whole page as text: no script, no request to anywhere.
+
+    ``drawings`` are those of the checks themselves, ``schematics`` those of the cells and the array.
+    """
     source = resources.files("analog_deq.verify.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     rows = [row_of(check) for check in report.checks]
-    drawn = [
-        {"name": d.name, "title": d.title, "caption": d.caption, "svg": None if d.svg is None else Markup(d.svg)}
-        for d in (*draw_figures(figures), *drawings)
-    ]
-    return environment.from_string(source).render(
+    drawn = [*draw_figures(figures), *drawings]
+    last = [section for section in report.sections if _is_last(section)]
+    page = environment.from_string(source).render(
         style=page_style(),
         report=report,
         sentence=VERDICT_SENTENCES[report.verdict],
         rows=rows,
-        open_rows=sorted((row for row in rows if _is_open(row.check)), key=_gravity),
+        open_rows=sorted((row for row in rows if is_open(row.check)), key=gravity),
+        nearest=_nearest(rows),
         counts=_counts(report),
-        figures=drawn,
+        corners=corner_map(report.checks),
+        sparkline=lambda check: Markup(sparkline(check)),
+        figures=[(d, Markup(d.svg)) for d in drawn if d.svg is not None],
+        schematics=[(d, Markup(d.svg)) for d in schematics if d.svg is not None],
+        absent=[d for d in drawn if d.svg is None],
+        sections=[section for section in report.sections if section not in last],
+        last=last,
+        waivers=[row for row in rows if row.check.waived or row.check.lapsed],
         summary=[(key, show(value)) for key, value in report.summary.items()],
         provenance=list(_flat(report.provenance)),
         replays=[row for row in rows if row.check.worst is not None and row.check.worst.replay],
     )
+    return page.lstrip()
 
 
-def row_of(check: Check) -> Row:
-    """The texts of one row: engineering units, four significant figures."""
-    unit = check.unit
-    limits = []
-    if check.min is not None:
-        limits.append(f"≥ {_number(check.min, unit)}")
-    if check.max is not None:
-        limits.append(f"≤ {_number(check.max, unit)}")
-    interval = "-" if check.interval is None else _span(*check.interval, unit)
-    margin = "-" if check.margin is None else f"{'+' if check.margin >= 0 else ''}{_number(check.margin, unit, 3)}"
-    return Row(
-        check, _WORDS[check.status], _number(check.value, unit), _number(check.min, unit), _number(check.max, unit),
-        " and ".join(limits) or "none", interval, margin, _used(check),
-    )  # fmt: skip
+def _is_last(section: Section) -> bool:
+    """Whether it belongs at the end of the page: what the causes cost, and what to mend first."""
+    return section.name.partition("_")[0] in LAST
 
 
-def _used(check: Check) -> float | None:
-    """Share of the allowance that is used, 100 at the limit; None where no allowance can be named."""
-    if check.margin is None or check.status in {"info", "not_measured", "not_modelled"}:
-        return None
-    if check.min is not None and check.max is not None:
-        allowance = (check.max - check.min) / 2
-    elif check.max is not None:
-        allowance = abs(check.max)
-    elif check.unit == "%" and check.min is not None:
-        allowance = 100.0 - check.min
-    else:
-        allowance = abs(check.min or 0.0)
-    if allowance == 0:
-        return 0.0 if check.margin >= 0 else 200.0
-    return max(0.0, min(200.0, 100.0 * (1.0 - check.margin / allowance)))
-
-
-def _is_open(check: Check) -> bool:
-    return check.status in _OPEN and (check.decides or check.status != "not_modelled")
-
-
-def _gravity(row: Row) -> tuple[bool, int]:
-    """What decides the verdict comes first, and a fail before an inconclusive."""
-    return not row.check.decides, _OPEN.index(row.check.status)
-
-
-def _number(value: float | None, unit: str, digits: int = 4) -> str:
-    return engineering(value, unit, digits)
-
-
-def _span(low: float, high: float, unit: str) -> str:
-    """``0.04 to 0.05 %FS``: the unit once where both ends share it."""
-    first, last = _number(low, unit, 3), _number(high, unit, 3)
-    head, _, tail = first.partition(" ")
-    return f"{head} to {last}" if last.endswith(f" {tail}") else f"{first} to {last}"
+def _nearest(rows: Sequence[Row]) -> list[Row]:
+    """The checks that decide and pass, nearest to their limits: where the next trouble comes from."""
+    passing = [row for row in rows if row.check.status == "pass" and row.check.decides and row.used]
+    return sorted(passing, key=lambda row: -(row.used or 0.0))[:NEAREST]
 
 
 def _counts(report: VerifyReport) -> str:
     parts = []
-    for status, word in _WORDS.items():
+    for status, word in WORDS.items():
         count = sum(check.status == status for check in report.checks)
         if count:
             parts.append(f"{count} {word.lower()}")
