@@ -13,7 +13,7 @@ import torch
 
 from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.netlists.neuron import NeuronCells, load_cells
-from analog_deq.pipeline.inputs import load_inputs, matching_proxy
+from analog_deq.pipeline.inputs import load_inputs, matching_checkpoint, matching_proxy
 from analog_deq.pipeline.stages import fit
 from analog_deq.records import Progress
 from analog_deq.resources import shipped
@@ -81,3 +81,14 @@ def train(design: DesignSpec, proxy: ProxyParameters) -> Trained:
     network, _ = train_network(design, task, ProxyModel(design, proxy), label="proxy", progress=Progress())
     g_pos, g_neg = (g.numpy() for g in programmed(design, proxy, network))
     return Trained(design, proxy, load_cells(design.cells), task, g_pos, g_neg, network_readout(design, network))
+
+
+def stored(checkpoint: Path, proxy_file: Path) -> Trained:
+    """The network of a checkpoint of the shipped design, with the proxy it was trained through."""
+    inputs = load_inputs(shipped("data/designs") / f"{DESIGN}.toml", {})
+    found = matching_checkpoint(checkpoint, inputs, proxy_file)
+    readout = Readout(
+        torch.as_tensor(found.readout_weight), torch.as_tensor(found.readout_bias), inputs.design.converters.adc_bits
+    )
+    proxy = matching_proxy(proxy_file, inputs)
+    return Trained(inputs.design, proxy, inputs.cells, load_task(inputs.design), found.g_pos, found.g_neg, readout)

@@ -41,15 +41,17 @@ def neuron_sigmas(cells: NeuronCells, passive: PassiveMismatch) -> dict[str, flo
     return {**cells.mismatch(), **{name: getattr(passive, name) for name in cells.passives}}
 
 
-def synapse_errors(rng: np.random.Generator, synapse: Cell, g: np.ndarray) -> dict[str, np.ndarray]:
+def synapse_errors(rng: np.random.Generator, synapse: Cell, g: np.ndarray, scale: float = 1.0) -> dict[str, np.ndarray]:
     """Mismatch parameters of synapses programmed to ``g`` siemens: arrays of its shape, in each parameter's unit.
+
+    Every sigma is multiplied by ``scale``.
 
     ``dg`` is the error of the conductance itself (relative, or in siemens); it is clipped where the conductance would
     fall below the smallest the cell's parameter takes, the floor of the device.
     """
     flat = np.ravel(g)
     contract = synapse.contract
-    drawn = deviations(rng, {name: synapse.sigma(name, flat) for name in contract.mismatch.params}, flat.size)
+    drawn = deviations(rng, {name: scale * synapse.sigma(name, flat) for name in contract.mismatch.params}, flat.size)
     if "dg" in drawn:
         floor = contract.params[contract.state["g"].param].min
         lowest = floor / flat - 1 if contract.mismatch.params["dg"].relative else floor - flat

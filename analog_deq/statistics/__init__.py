@@ -18,6 +18,13 @@ from analog_deq.statistics.normal import (
 )
 from analog_deq.statistics.paired import PairedDrop, paired_drop
 from analog_deq.statistics.quantiles import quantile_interval, quantile_upper_bound, samples_for_quantile
+from analog_deq.statistics.rare import (
+    RareEstimate,
+    failure_shift,
+    importance_sampling,
+    scaled_sigma,
+    shifted_normals,
+)
 from analog_deq.statistics.samples import Interval
 from analog_deq.statistics.shares import (
     clopper_pearson,
@@ -32,6 +39,7 @@ __all__ = [
     "Interval",
     "Normality",
     "PairedDrop",
+    "RareEstimate",
     "Side",
     "ToleranceBound",
     "capability",
@@ -39,6 +47,8 @@ __all__ = [
     "clopper_pearson_lower",
     "clopper_pearson_upper",
     "dies_needed",
+    "failure_shift",
+    "importance_sampling",
     "mean_interval",
     "normality",
     "paired_drop",
@@ -47,7 +57,9 @@ __all__ = [
     "rms_increase",
     "rms_interval",
     "samples_for_quantile",
+    "scaled_sigma",
     "sd_interval",
+    "shifted_normals",
     "tolerance_bound",
     "tolerance_factor",
     "wilson",

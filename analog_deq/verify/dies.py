@@ -27,9 +27,9 @@ from analog_deq.train.deployed import DeployedNetwork, ProxyStates
 from analog_deq.verify.bent import BentDie, Settler, proxy_states
 from analog_deq.verify.lower import LoweredNetwork, scaled_feedback
 from analog_deq.verify.sweeps import Bed, Sweep, SweepResult, failed_sweep
+from analog_deq.verify.trim import trim_dies
 
 Array = np.ndarray
-TRIM_RIDGE = 1e-3
 OFFSETS = ("opamp.vos", "integrator.vos")
 """Mismatch that an auto-zero stores."""
 
@@ -46,8 +46,11 @@ class DieResult:
     clipped: int
 
 
-def draw_die(nominal: LoweredNetwork, die: int) -> LoweredNetwork:
+def draw_die(nominal: LoweredNetwork, die: int, scale: float = 1.0) -> LoweredNetwork:
     """The network with the mismatch of one die, drawn in NumPy from (design seed, die) alone.
+
+    ``scale`` multiplies every sigma: such dies show what is rare at 1 (:func:`analog_deq.statistics.scaled_sigma`).
+    SpecError for another scale than 1 where the design programs its cells, whose errors are not normal.
 
     Where the synapse's only error is a share of its conductance, and it is what it is programmed to, that share is
     multiplied in. Other synapses keep their errors as parameters (:func:`needs_reading`), among them memristors that
@@ -55,17 +58,20 @@ def draw_die(nominal: LoweredNetwork, die: int) -> LoweredNetwork:
     """
     design, cells = nominal.design, nominal.cells
     rng = generator(design.seed, Stream.VERIFY_DIE, die)
-    drawn = auto_zeroed(design, deviations(rng, neuron_sigmas(cells, design.mismatch), nominal.states), die)
+    sigmas = {name: scale * sigma for name, sigma in neuron_sigmas(cells, design.mismatch).items()}
+    drawn = auto_zeroed(design, deviations(rng, sigmas, nominal.states), die)
     if nominal.deviations:  # the nominal network's only ones: its neurons' shares of R_F
         drawn = scaled_feedback(1 + nominal.deviations["r_feedback"], drawn)
     programmed = nominal.g_pos, nominal.g_neg
     if design.programming is not None:
+        if scale != 1.0:
+            raise SpecError("programming: errors of programmed cells are not normal; their sigma cannot be scaled")
         own = program_die(device_statistics(cells.synapse), np.stack(programmed), design.programming, design.seed, die)
         drift = cells.synapse.contract.drift
         read = generator(design.seed, Stream.READ_NOISE, die)
         errors = instance_errors(own, design.programming, None if drift is None else drift.param, read)
         return replace(nominal, deviations=drawn, errors=errors, seen=None)
-    both = [synapse_errors(rng, cells.synapse, g) for g in programmed]
+    both = [synapse_errors(rng, cells.synapse, g, scale) for g in programmed]
     if needs_reading(nominal):
         errors = {name: np.stack([part[name] for part in both]) for name in both[0]}
         return replace(nominal, deviations=drawn, errors=errors, seen=None)
@@ -114,27 +120,6 @@ def read_dies(
     return known, lost
 
 
-def trim_currents(model: DeployedNetwork, x: Tensor, measured: Array) -> tuple[Array, int]:
-    """Trim currents (N,) that move the mean readings of images ``x`` to the model's own, and how many clip.
-
-    Label-free: only the die's mean readings ``measured`` (N,) are used. The mean state answers a bias change by
-    J = mean (I - D W)^-1 D, inverted by regularised least squares; currents are rounded to the trim DAC.
-    """
-    design = model.design
-    solved = model.solve(x, domain_share=None)
-    slope = model.act.slope(solved.h)
-    identity = torch.eye(slope.shape[-1], dtype=slope.dtype)
-    response = torch.linalg.solve(identity - slope[:, :, None] * model.w_state, torch.diag_embed(slope)).mean(0)
-    error = solved.reading.mean(0) - torch.as_tensor(measured)
-    normal = response.T @ response + TRIM_RIDGE * identity
-    change_h = torch.linalg.solve(normal, response.T @ error)
-    share = 1.0 if model.share is None else model.share
-    amps = change_h.numpy() * design.neuron.v_unit_v / (model.proxy.r_feedback_ohm * share)
-    step = 2 * design.trim.range_a / (2**design.trim.bits - 1)
-    clipped = int(np.sum(np.abs(amps) > design.trim.range_a))
-    return np.round(np.clip(amps, -design.trim.range_a, design.trim.range_a) / step) * step, clipped
-
-
 def die_images(design: DesignSpec, count: int, die: int) -> Array:
     """Which of ``count`` test images one die is tried on: (images_per_die,), drawn from (design seed, die) alone."""
     rng = generator(design.seed, Stream.VERIFY_CHOICE, die)
@@ -154,36 +139,24 @@ def run_dies(
 ) -> list[DieResult]:
     """Every die on its own sample of test images, before and after its trim."""
     design = nominal.design
-    verify = design.verify
     chosen = [die_images(design, len(x_test), die) for die in dies]
     networks = [draw_die(nominal, die) for die in dies]
     networks, lost = read_dies(networks, bed, progress) if needs_reading(nominal) and not flat else (networks, {})
     settler = Settler(model, flat, not model.proxy.synapse.linear)
-    trim_solved = model.solve(x_trim, domain_share=None)
     test_solved = model.solve(x_test, domain_share=None)
-    trim_inputs, test_inputs = model.inputs(x_trim).numpy(), model.inputs(x_test).numpy()
+    test_inputs = model.inputs(x_test).numpy()
 
     def sweep(network: LoweredNetwork, images: Array) -> Sweep:
         return Sweep(network, test_inputs[images], test_solved.h.numpy()[images])
 
-    def settle(sweeps: list[Sweep], inputs: list[Tensor]) -> list[SweepResult]:
+    def settle(sweeps: Sequence[Sweep], inputs: Sequence[Tensor]) -> list[SweepResult]:
         known = [k for k in range(len(sweeps)) if k not in lost]
         ran = iter(settler.settle([sweeps[k] for k in known], [inputs[k] for k in known], bed, progress))
         return [failed_sweep(s, lost[k]) if k in lost else next(ran) for k, s in enumerate(sweeps)]
 
     own_inputs = [x_test[torch.as_tensor(images)] for images in chosen]
     first = settle([sweep(n, i) for n, i in zip(networks, chosen, strict=True)], own_inputs)
-    currents, clipped = np.zeros((len(dies), nominal.states)), np.zeros(len(dies), dtype=int)
-    for _ in range(verify.trim_rounds):
-        trims = [Sweep(n, trim_inputs, trim_solved.h.numpy()) for n in networks]
-        for k, result in enumerate(settle(trims, [x_trim] * len(trims))):
-            if not result.ok.any():
-                continue  # a die that never settles keeps its currents, and its test images count as failed
-            change, _ = trim_currents(model, x_trim[torch.as_tensor(result.ok)], result.states.z[result.ok].mean(0))
-            limit = design.trim.range_a
-            clipped[k] = int(np.sum(np.abs(currents[k] + change) > limit))
-            currents[k] = np.clip(currents[k] + change, -limit, limit)
-        networks = [replace(n, trim_a=currents[k]) for k, n in enumerate(networks)]
+    networks, currents, clipped = trim_dies(networks, model, x_trim, settle)
     second = settle([sweep(n, i) for n, i in zip(networks, chosen, strict=True)], own_inputs)
     return [DieResult(die, chosen[k], first[k], second[k], currents[k], int(clipped[k])) for k, die in enumerate(dies)]
 

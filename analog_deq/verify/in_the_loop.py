@@ -27,9 +27,10 @@ from analog_deq.records import OK, Progress
 from analog_deq.runs import hash_inputs, open_stage
 from analog_deq.spec import DesignSpec
 from analog_deq.train.deployed import DeployedNetwork
-from analog_deq.verify.dies import draw_die, needs_reading, read_dies, trim_currents
+from analog_deq.verify.dies import draw_die, needs_reading, read_dies
 from analog_deq.verify.lower import LoweredNetwork, similar_order
 from analog_deq.verify.sweeps import Bed, Sweep, SweepResult, failed_sweep, run_sweeps
+from analog_deq.verify.trim import trim_currents
 
 Array = np.ndarray
 

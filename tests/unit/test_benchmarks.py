@@ -48,7 +48,7 @@ SCRIPTS = (
     "scaling",
     "programming",
     "memristor_devices", "node_dies",
-    "coverage",
+    "coverage", "yield_three_sigma",
 )  # fmt: skip
 SHARED = ("rows", "gradient_figures", "noisy_cell", "measured_cell", "train_step", "wrong_circuits", "trained_digits")
 KEYS = ["id", "ours", "peer", "peer_name", "ratio", "bar", "holds", "n", "spread", "machine"]

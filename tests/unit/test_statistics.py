@@ -261,3 +261,72 @@ def test_quantile_bound_needs_as_many_samples_as_it_says() -> None:
 def test_bad_input_raises(call: object) -> None:
     with pytest.raises(ValueError):
         call()  # type: ignore[operator]
+
+
+# --- rare failures --------------------------------------------------------------------------------------------------
+
+
+def linear_estimate(rng: np.random.Generator, beta: float, n: int = 1500) -> s.RareEstimate:
+    """P(a x > beta) of 30 standard normals by importance sampling; the truth is the normal tail of beta."""
+    a = np.full(30, 30**-0.5)
+    shift = s.failure_shift(lambda x: beta - x @ a, 30, rng)
+    x, log_weight = s.shifted_normals(rng, n, shift)
+    return s.importance_sampling(x @ a > beta, log_weight)
+
+
+def test_importance_sampling_of_a_linear_failure_covers_the_exact_tail() -> None:
+    rng = np.random.default_rng(21)
+    found = [linear_estimate(rng, 4.0) for _ in range(120)]
+    truth = float(stats.norm.sf(4.0))
+    held = [e.interval is not None and e.interval[0] <= truth <= e.interval[1] for e in found]
+    assert np.mean(held) >= 0.90
+    assert np.mean([e.probability for e in found]) == pytest.approx(truth, rel=0.05)
+
+
+def test_importance_sampling_refuses_what_it_cannot_state() -> None:
+    rng = np.random.default_rng(22)
+    few = s.importance_sampling(np.arange(500) < 3, np.zeros(500))
+    assert few.probability is None
+    assert "effective failures" in few.refused
+    # 300 normals, each 1.3 times as wide: a sample's weight is next to nothing
+    x = 1.3 * rng.standard_normal((400, 300))
+    log_weight = 300 * np.log(1.3) - 0.5 * (x**2).sum(axis=1) * (1 - 1.3**-2)
+    wide = s.importance_sampling(x[:, 0] > 0, log_weight)
+    assert wide.probability is None
+    with pytest.raises(ValueError, match="weight"):
+        s.importance_sampling([True, False], [0.0])
+    with pytest.raises(ValueError, match="rounds"):
+        s.failure_shift(lambda x: np.ones(len(x)), 4, rng, rounds=3)
+
+
+def test_a_second_failure_region_is_not_lost_with_a_defensive_share() -> None:
+    rng = np.random.default_rng(23)
+    truth = 2 * stats.norm.sf(2.0)
+    x, log_weight = s.shifted_normals(rng, 6000, [2.0, 0.0], defensive=0.3)
+    both = s.importance_sampling(np.abs(x[:, 0]) > 2.0, log_weight)
+    assert both.interval is not None
+    assert both.interval[0] <= truth <= both.interval[1]
+    assert np.exp(log_weight).max() <= 1 / 0.3 + 1e-9
+
+
+def test_scaled_sigma_of_a_linear_failure_covers_the_exact_tail() -> None:
+    rng = np.random.default_rng(24)
+    scales, truth = (1.5, 2.0, 2.5, 3.0), float(stats.norm.sf(3.0))
+    held = []
+    for _ in range(12):
+        counts = [int(rng.binomial(1000, stats.norm.sf(3.0 / scale))) for scale in scales]
+        found = s.scaled_sigma(scales, counts, [1000] * 4)
+        assert found.interval is not None, found.refused
+        held.append(found.interval[0] <= truth <= found.interval[1])
+    assert sum(held) >= 9  # 12 x 95 %
+
+
+def test_scaled_sigma_refuses_few_failures_and_counts_that_contradict_it() -> None:
+    few = s.scaled_sigma((1.5, 2.0, 2.5, 3.0), (0, 1, 2, 8), (200,) * 4)
+    assert few.probability is None
+    assert "at least" in few.refused
+    humped = s.scaled_sigma((1.5, 2.0, 2.5, 3.0, 4.0), (5, 200, 40, 300, 60), (1000,) * 5)
+    assert humped.probability is None
+    assert "contradict" in humped.refused
+    with pytest.raises(ValueError, match="scale"):
+        s.scaled_sigma((0.5, 1, 2, 3), (1, 2, 3, 4), (9,) * 4)
