@@ -22,11 +22,13 @@ class Derived:
     """A shipped cell whose parameters default to ``params``, and whose every offset ``vos`` is ``offset_v`` higher.
 
     An offset of all instances alike goes into the netlist: the parameter is the mismatch of one instance, else 0.
+    ``sigmas`` replace the spreads of its mismatch parameters.
     """
 
     cell: str
     params: Edits = field(default_factory=dict)
     offset_v: float = 0.0
+    sigmas: Edits = field(default_factory=dict)
 
     def write(self, folder: Path) -> Path:
         """The cell as ``folder/<cell>.toml`` and ``.cir``; ValueError when there is nothing to change by that name."""
@@ -35,6 +37,8 @@ class Derived:
         for name, value in self.params.items():
             contract = _once(rf"(\[params\.{name}\][^\[]*?\ndefault = )\S+", rf"\g<1>{value}", contract)
             netlist = _once(rf"(\.subckt [^\n]* {name}=)\S+", rf"\g<1>{value}", netlist)
+        for name, value in self.sigmas.items():
+            contract = _once(rf"(\[mismatch\.params\.{name}\][^\[]*?\nsigma = )\S+", rf"\g<1>{value}", contract)
         if self.offset_v:
             netlist = _once(r"\{vos\}", f"{{vos+{self.offset_v}}}", netlist)
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pyarrow import parquet
 
 from analog_deq.equilibrium.certificate import Certificate
@@ -233,8 +234,9 @@ def build_or_reuse(
 ) -> tuple[bool, float]:
     """Run ``make`` into a finished stage folder unless one is there that stands; (reused, seconds).
 
-    A table does not stand while one of its simulations failed by a circumstance (``CIRCUMSTANCES``), not by its
-    circuit: another timeout or a less busy machine may end otherwise. What succeeded then comes from its run folders.
+    A table or a list of failures does not stand while one of its simulations failed by a circumstance
+    (``CIRCUMSTANCES``), not by its circuit: another timeout or a less busy machine may end otherwise. What succeeded
+    then comes from its run folders.
     """
     start = time.perf_counter()
     if folder.finished and not _failed_by_circumstance(folder.path):
@@ -247,12 +249,17 @@ def build_or_reuse(
 
 
 def _failed_by_circumstance(folder: Path) -> bool:
+    return any(word in status for status in _statuses(folder) for word in CIRCUMSTANCES)
+
+
+def _statuses(folder: Path) -> Iterator[str]:
+    """Every distinct status in the tables of a stage's folder."""
     for path in folder.glob("*.parquet"):
         if "status" in parquet.read_schema(path).names:
-            statuses = parquet.read_table(path, columns=["status"])["status"].unique().to_pylist()
-            if any(str(status).startswith(CIRCUMSTANCES) for status in statuses):
-                return True
-    return False
+            yield from map(str, parquet.read_table(path, columns=["status"])["status"].unique().to_pylist())
+    for path in folder.glob("*.csv"):
+        table = pd.read_csv(path, usecols=lambda name: name == "status", dtype=str)
+        yield from (map(str, table["status"].unique()) if "status" in table else ())
 
 
 def copy_out(source: Path, out: Path | None) -> Path:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from analog_deq.verify.checks.starts import Starts
+from analog_deq.verify.checks.trajectory import Trajectory
 from analog_deq.verify.found import Found
 from analog_deq.verify.sheet import SheetCheck, SheetRun
 
-CHECKS: tuple[SheetCheck, ...] = (Starts(),)
+CHECKS: tuple[SheetCheck, ...] = (
+    Trajectory(),
+    Starts(),
+)
 
 
 def run_checks(run: SheetRun) -> list[Found]:

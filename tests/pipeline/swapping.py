@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import DESIGN, PLAN, Invoke, checks_of
+from harness import DESIGN, PLAN, Invoke, checks_of, write_limits
 
 from analog_deq.fit.parameters import ProxyParameters, read_proxy
 from analog_deq.resources import shipped
@@ -32,6 +32,7 @@ def write_small(folder: Path, design: dict[str, str] | None = None, plan: dict[s
     """``small.toml`` and its plan, with further ``design`` and ``plan`` text replaced."""
     (folder / "small.toml").write_text(changed(DESIGN, {**SMALL, **(design or {})}))
     (folder / "plan.toml").write_text(changed(PLAN, plan or {}))
+    write_limits(folder)
 
 
 def scaled(g_min: float, g_max: float, scale: float) -> tuple[dict[str, str], dict[str, str]]:

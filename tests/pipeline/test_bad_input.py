@@ -114,7 +114,7 @@ CASES = [
     case("a word for a number", design("= 8", '= "many"'), RUN, "tiny.toml", "sizes.states = 'many'", "integer"),
     case("no sizes", design("states = 8\n", ""), RUN, "tiny.toml: sizes.states: missing; add it"),
     case("binary file", content("tiny.toml", b"\x93\xff\x00" * 50), RUN, "tiny.toml", "UTF-8"),
-    case("malformed TOML", design("seed = 7", "seed = = 7"), RUN, "tiny.toml", "line 4", "mend that line"),
+    case("malformed TOML", design("seed = 7", "seed = = 7"), RUN, "tiny.toml", "line 5", "mend that line"),
     case("a folder", folder_for_design, RUN, "tiny.toml", "is a folder"),
     case("no such design", nothing, ("run", "nope.toml"), "nope.toml: no such file", "digits"),
     case("other task sizes", design("= 64", "= 63"), RUN, "tiny.toml", "sizes.inputs = 63", "64 inputs"),

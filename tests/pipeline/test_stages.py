@@ -15,7 +15,6 @@ import pytest
 from harness import EXIT_CODES, PLAN, STAGES, Finished, checks_of, report_of, snapshot
 
 from analog_deq.pipeline.inputs import load_inputs, matching_checkpoint, matching_proxy
-from analog_deq.resources import shipped
 from analog_deq.verify.replay import Replay
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.spice]
@@ -131,7 +130,7 @@ def test_a_fit_that_misses_its_tolerance_stops_and_says_by_how_much(work: Path, 
 
 
 def test_a_missed_limit_is_a_failed_row_and_exit_1(simulated: Path, tiny: Finished, invoke) -> None:
-    text = (shipped("data/limits") / "default.toml").read_text()
+    text = (simulated / "limits.toml").read_text()
     head, tail = text.split('id = "net.residual"')
     (simulated / "strict.toml").write_text(head + 'id = "net.residual"' + tail.replace("max = 0.01", "max = 1e-9", 1))
     done = invoke(*VERIFY, "--limits", "strict.toml", cwd=simulated)
@@ -209,6 +208,28 @@ def test_a_measurement_that_cannot_be_simulated_fails_its_rows(
         assert checks["run.failed"]["status"] == "fail"
         status = pd.read_csv(simulated / "signoff" / "failures.csv")["status"]
         assert status.str.contains("exit code 1|did not|simulation").any()
+
+
+def test_a_verdict_over_killed_simulations_is_not_reused(
+    simulated: Path, tiny: Finished, invoke, fake_ngspice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was killed says nothing of the circuit: the same command simulates again what was lost."""
+    settling = "settling of the whole network"
+    for folder in (simulated / "runs" / "spice").iterdir():
+        if settling in (folder / "deck.cir").read_text():
+            shutil.rmtree(folder)
+    fake_ngspice(f"grep -q '{settling}' deck.cir && kill -9 $$")
+    lost = invoke(*VERIFY, cwd=simulated)
+    assert lost.exit_code == 1, lost.stderr
+    assert checks_of(simulated / "signoff")["run.failed"]["status"] == "fail"
+    assert "killed by SIGKILL" in (simulated / "signoff" / "failures.csv").read_text()
+    monkeypatch.undo()
+    again = invoke(*VERIFY, cwd=simulated)
+    assert again.exit_code == tiny.returncode, again.stderr
+    found, before = checks_of(simulated / "signoff"), checks_of(tiny.folder)
+    assert {key: (c["value"], c["status"]) for key, c in found.items()} == {
+        key: (c["value"], c["status"]) for key, c in before.items()
+    }
 
 
 def test_a_network_of_which_nothing_simulates_still_gets_its_verdict(

@@ -257,7 +257,7 @@ def test_default_limits_hold_what_the_product_must_reach() -> None:
         "net.gamma": 0.95, "net.acc_drop": 1, "net.settle_err": 5, "net.settle_end": 0.01, "net.noise_ratio": 1.1,
         "fit.residual_max": 0.1, "fit.extrapolation": 0.1, "run.failed": 0, "run.numeric": 0.05,
         "net.die_fixed_point_err": 0.3, "net.settle_previous_err": 5, "net.unique_fp": 1, "net.oscillation": 0,
-        "net.latch_up": 0,
+        "net.latch_up": 0, "net.trajectory_err": 0.5,
     }  # fmt: skip
     assert must.items() <= decided.items()
     assert (rows["net.class_agreement"].min, rows["net.class_agreement"].judge) == (98, "yield")
