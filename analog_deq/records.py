@@ -62,9 +62,10 @@ class Ac:
 
 @dataclass(frozen=True, slots=True)
 class Alter:
-    """New DC values of independent sources, applied before the next analysis."""
+    """New values of independent sources, applied before the next analysis: DC, or another ``parameter`` (``acmag``)."""
 
     values: tuple[tuple[str, float], ...]
+    parameter: str = "dc"
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,8 +111,10 @@ def _refuse_duplicates(circuit: Sequence[str]) -> None:
 
 def _command_lines(command: Command) -> list[str]:
     match command:
-        case Alter(values):
+        case Alter(values, "dc"):
             return [f"alter {name} dc = {number(value)}" for name, value in values]
+        case Alter(values, parameter):
+            return [f"alter @{name}[{parameter}] = {number(value)}" for name, value in values]
         case AlterStep(values):
             return [f"alter @{name}[pwl] = [ {step_points(*pair)} ]" for name, *pair in values]
         case Reseed(seed):

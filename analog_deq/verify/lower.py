@@ -25,7 +25,7 @@ from analog_deq.netlists.network import (
 )
 from analog_deq.netlists.neuron import NeuronCells
 from analog_deq.proxy.array import source_pattern
-from analog_deq.records import Alter, AlterStep, Command, Dc, Deck, Noise, Op, Plot, Tran
+from analog_deq.records import Ac, Alter, AlterStep, Command, Dc, Deck, Noise, Op, Plot, Tran
 from analog_deq.reduction import OneWay, PortAdmittance, mesh, one_way, reduce_array, thin
 from analog_deq.spec import DesignSpec
 from analog_deq.tiling import Tile, reduce_tiles
@@ -38,6 +38,9 @@ NOISE_PER_DECADE = 10
 TRANSIENT_POINTS = 40
 """Steps a settling window has at least; the local error makes it a hundred."""
 TRANSIENT_RELTOL = 1e-4
+RESPONSE_A = 1e-6
+RESPONSE_RELTOL = 1e-9
+"""Of the operating point that is linearised."""
 XMU = 0.48
 """The trapezoidal rule, damped: 0.5 rings on the circuit's fast poles, Gear needs twice the steps (decision 10)."""
 ONE_WAY_NOTE = " (array reduced, one-way: read rows as docs/decisions/0003 says; a flat deck needs no correction)"
@@ -326,6 +329,28 @@ class LoweredNetwork:
         options = {**self._options(reltol), "trtol": 1.0, "method": "trap", "xmu": XMU}
         saved = saved_vectors(self.states, signals)
         return self._deck(title + ("" if flat else ONE_WAY_NOTE), lines, commands, options, saved)
+
+    def responses(
+        self, x: Array, guess_h: Array, start_hz: float, stop_hz: float, per_decade: int, *, flat: bool = False
+    ) -> Deck:
+        """Small-signal responses at the equilibrium of one image ``x`` (inputs,): one ``.ac`` a summing node.
+
+        The k-th plot holds the integrators' outputs ``v(v0)`` .. for 1 uA into summing node k. ``guess_h`` (N,) as in
+        :meth:`equilibria`.
+        """
+        lines = self._flat(x[None], np.zeros((1, self.states))) if flat else self._one_way(x[None])
+        names = [f"{'in' if flat else 'ij'}{i}" for i in range(self.states)]
+        sources = set(names)
+        lines = [f"{line} ac 0" if line.split(None, 1)[0].lower() in sources else line for line in lines if line]
+        lines.append(self._nodeset(guess_h))
+        commands: list[Command] = []
+        for name in names:
+            commands.append(Alter(((name, RESPONSE_A),), "acmag"))
+            commands.append(Ac(per_decade, start_hz, stop_hz))
+            commands.append(Alter(((name, 0.0),), "acmag"))
+        title = "small-signal responses of the whole network" + ("" if flat else ONE_WAY_NOTE)
+        saved = saved_vectors(self.states, ("v",), supply=False)
+        return self._deck(title, lines, commands, self._options(RESPONSE_RELTOL), saved)
 
     def noise(self, x: Array, nodes: list[int], start_hz: float, stop_hz: float, *, flat: bool = False) -> Deck:
         """Output noise of the differential rows of ``nodes`` at the equilibrium of one image ``x`` (inputs,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from analog_deq.verify.checks.stability import Stability
 from analog_deq.verify.checks.starts import Starts
 from analog_deq.verify.checks.trajectory import Trajectory
 from analog_deq.verify.found import Found
@@ -10,6 +11,8 @@ from analog_deq.verify.sheet import SheetCheck, SheetRun
 CHECKS: tuple[SheetCheck, ...] = (
     Trajectory(),
     Starts(),
+    Starts(),
+    Stability(),
 )
 
 
