@@ -11,7 +11,6 @@ from analog_deq.verify.sheet import SheetCheck, SheetRun
 CHECKS: tuple[SheetCheck, ...] = (
     Trajectory(),
     Starts(),
-    Starts(),
     Stability(),
 )
 
