@@ -16,16 +16,21 @@ from rows import Row, add_count, machine_name, note, parser, show
 from scipy import stats
 
 from analog_deq.statistics import (
+    SequentialPlan,
     capability,
     clopper_pearson,
     clopper_pearson_lower,
+    failure_shift,
+    importance_sampling,
     mean_interval,
     paired_drop,
     quantile_interval,
     quantile_upper_bound,
     rms_increase,
     rms_interval,
+    scaled_sigma,
     sd_interval,
+    shifted_normals,
     tolerance_bound,
     wilson,
 )
@@ -154,6 +159,28 @@ def rms_change_holds(n: int) -> Holds:
     return holds
 
 
+def importance_holds(beta: float, dimension: int = 40) -> Holds:
+    """A linear failure beyond ``beta`` sigma, whose exact probability is the normal tail."""
+    a = np.full(dimension, dimension**-0.5)
+
+    def holds(rng: np.random.Generator) -> bool | None:
+        shift = failure_shift(lambda x: beta - x @ a, dimension, rng)
+        x, log_weight = shifted_normals(rng, 2000, shift)
+        return inside(importance_sampling(x @ a > beta, log_weight).interval, float(stats.norm.sf(beta)))
+
+    return holds
+
+
+def scaled_holds(beta: float, scales: Sequence[float] = (1.5, 2.0, 2.5, 3.0), n: int = 500) -> Holds:
+    """The same failure from counts of wider samples."""
+
+    def holds(rng: np.random.Generator) -> bool | None:
+        counts = [int(rng.binomial(n, stats.norm.sf(beta / s))) for s in scales]
+        return inside(scaled_sigma(scales, counts, [n] * len(scales)).interval, float(stats.norm.sf(beta)))
+
+    return holds
+
+
 def cases() -> tuple[Case, ...]:
     """Every interval of the reports, at the n of the shipped designs."""
     three = float(stats.norm.ppf(0.99865))
@@ -183,6 +210,9 @@ def cases() -> tuple[Case, ...]:
             100, lambda rng, n: rng.standard_t(5, n), float(stats.t.ppf(0.99865, 5))), unclaimed=True),
         Case("tolerance.lognormal_100", tolerance_holds(
             100, lambda rng, n: np.exp(0.25 * rng.standard_normal(n)), float(np.exp(0.25 * three))), unclaimed=True),
+        Case("importance_sampling.linear_4_sigma", importance_holds(4.0), cost=4),
+        Case("scaled_sigma.linear_3_sigma", scaled_holds(3.0), cost=8),
+        Case("scaled_sigma.linear_3.5_sigma", scaled_holds(3.5), cost=8),
         Case("capability.normal_100", capability_holds(100), exact_side=True),
     )  # fmt: skip
 
@@ -234,6 +264,39 @@ def drop_gate_rows(seed: int, repetitions: int, machine: str) -> Iterator[Row]:
         yield Row(name, wrong, machine, bar=5.0, holds=low <= 5.0, n=repetitions, spread={"ours": (low, high)})
 
 
+def sequential_rows(seed: int, repetitions: int, machine: str) -> Iterator[Row]:
+    """A yield judged at 20 looks: wrong passes and fails at the limit, exactly and drawn, and dies until decided."""
+    for target, dies in ((0.9, 100), (0.98, 500), (0.99, 600), (0.99865, 4000)):
+        plan, name = SequentialPlan.of(target, dies), f"sequential.yield_{PERCENT * target:g}.planned_{dies}"
+        wrong_pass, wrong_fail, _ = plan.decided(target)
+        for what, share in (("false_pass", wrong_pass), ("false_fail", wrong_fail)):
+            yield Row(f"{name}.{what}_percent", PERCENT * share, machine, bar=5.0, holds=share <= 0.05)
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(dies,)))
+        drawn = [plan.judge(rng.random(dies) < target) for _ in range(repetitions)]
+        passed = sum(r.decision == "pass" for r in drawn)
+        low, high = (PERCENT * edge for edge in clopper_pearson(passed, repetitions))
+        yield Row(f"{name}.drawn_false_pass_percent", PERCENT * passed / repetitions, machine, bar=5.0,
+                  holds=low <= 5.0, n=repetitions, spread={"ours": (low, high)})  # fmt: skip
+        better = 1 - (1 - target) / 4
+        passing, _, mean = plan.decided(better)
+        k = np.arange(dies + 1)
+        fixed = np.array([clopper_pearson_lower(int(i), dies) >= target for i in k])
+        alone = float(stats.binom.pmf(k, dies, better)[fixed].sum())
+        yield Row(f"{name}.quarter_of_the_fails.pass_percent", PERCENT * passing, machine)
+        yield Row(f"{name}.quarter_of_the_fails.fixed_number_pass_percent", PERCENT * alone, machine)
+        yield Row(f"{name}.quarter_of_the_fails.mean_dies", mean, machine)
+        yield Row(f"{name}.no_fail.dies", float(plan.fewest_to_pass or -1), machine)
+        plain = np.array([clopper_pearson_lower(i, n) >= target for n in plan.looks for i in range(n + 1)])
+        start = np.concatenate([[0], np.cumsum([n + 1 for n in plan.looks])])
+        peeked = 0
+        for _ in range(repetitions):
+            passes = np.cumsum(rng.random(dies) < target)
+            peeked += any(plain[start[j] + passes[n - 1]] for j, n in enumerate(plan.looks))
+        low, high = (PERCENT * edge for edge in clopper_pearson(peeked, repetitions))
+        yield Row(f"{name}.plain_bound_at_every_look.false_pass_percent", PERCENT * peeked / repetitions, machine,
+                  n=repetitions, spread={"ours": (low, high)})  # fmt: skip
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of the script."""
     made = parser(__doc__ or "", "python benchmarks/coverage.py --repetitions 4000 --seed 1")
@@ -245,6 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         machine = machine_name()
         yield from share_rows(machine)
         yield from gate_rows(machine)
+        yield from sequential_rows(options.seed, options.repetitions, machine)
         yield from drop_gate_rows(options.seed, options.repetitions, machine)
         for case in cases():
             note(case.name)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from analog_deq.errors import SpecError
 from analog_deq.fit.parameters import check_goodness
 from analog_deq.mappings.campaign import FamilyResult, verify_family
 from analog_deq.mappings.mapping import FamilyProxy
@@ -141,6 +142,8 @@ def verify(
     task = inputs.task()
     limits_path = limits_path or find_family_limits(inputs)
     limits, simulator, today = read_limits(limits_path), bed.simulator, date.today()
+    if limits.campaign.stop_early:
+        raise SpecError(f"{limits_path}: campaign.stop_early: only for mapping 'opamp_integrator'; leave it out")
     key = {
         "design": inputs.design.model_dump(mode="json"), "hardware": inputs.hardware_sha256(),
         "checkpoint": file_sha256(checkpoint_path), "proxy": file_sha256(proxy_path),

@@ -165,12 +165,14 @@ def _array_form(flat: bool, bends: bool) -> str:
 def _summary(inputs: Inputs, proxy: ProxyParameters, checkpoint: Checkpoint, result: VerifyResult) -> dict[str, object]:
     spec = inputs.design.verify
     sample = "images" if inputs.design.task == "digits" else "samples"
+    ran = len(result.dies)
+    dies = str(ran) if ran == spec.dies else f"{ran} of {spec.dies} planned"
     absent = {f"not modelled, {name}": reason for name, reason in proxy.not_modelled.items()}
     return {
         **absent,
         "network": f"{inputs.design.sizes.inputs} inputs, {inputs.design.sizes.states} states, "
         f"{inputs.design.sizes.outputs} outputs, {inputs.design.crossbar.r_line_ohm:g} ohm per wire segment",
-        "simulated": f"{len(result.outputs)} test {sample}, {spec.transients} transients from rest, {spec.dies} "
+        "simulated": f"{len(result.outputs)} test {sample}, {spec.transients} transients from rest, {dies} "
         f"mismatch dies x {spec.images_per_die} {sample} x 2 (without and with trim)",
         "certificate": certificate_sentence(inputs.design, checkpoint.certificate),
     }

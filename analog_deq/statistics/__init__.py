@@ -26,6 +26,7 @@ from analog_deq.statistics.rare import (
     shifted_normals,
 )
 from analog_deq.statistics.samples import Interval
+from analog_deq.statistics.sequential import SequentialPlan, SequentialResult, sequential_dies_needed
 from analog_deq.statistics.shares import (
     clopper_pearson,
     clopper_pearson_lower,
@@ -40,6 +41,8 @@ __all__ = [
     "Normality",
     "PairedDrop",
     "RareEstimate",
+    "SequentialPlan",
+    "SequentialResult",
     "Side",
     "ToleranceBound",
     "capability",
@@ -59,6 +62,7 @@ __all__ = [
     "samples_for_quantile",
     "scaled_sigma",
     "sd_interval",
+    "sequential_dies_needed",
     "shifted_normals",
     "tolerance_bound",
     "tolerance_factor",

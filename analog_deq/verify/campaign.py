@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +30,7 @@ from analog_deq.verify.registry import run_checks
 from analog_deq.verify.samples import sample_table, spice_score
 from analog_deq.verify.sheet import SheetRun
 from analog_deq.verify.signoff import Measurement
+from analog_deq.verify.stopping import run_until_decided, stopping_plans, with_decisions
 from analog_deq.verify.supply import with_exact_supply
 from analog_deq.verify.sweeps import Bed, Sweep, SweepResult, run_sweeps
 from analog_deq.verify.unmodelled import withhold
@@ -134,8 +135,18 @@ def verify_network(
     trim_images = generator(design.seed, Stream.VERIFY_CHOICE, 10**6 + 1).choice(
         len(task.x_train), design.verify.trim_images, replace=False
     )
-    dies = run_dies(network, model, x, task.x_train[trim_images], range(design.verify.dies), bed, progress, flat=flat)
-    measurements += _dies(task, dies, readout, equilibria.states.z, reading, design.verify)
+
+    def simulate(chosen: range) -> list[DieResult]:
+        return run_dies(network, model, x, task.x_train[trim_images], chosen, bed, progress, flat=flat)
+
+    def passing(ran: Sequence[DieResult]) -> dict[str, Array]:
+        if task.regression:
+            return regression.passing_dies(ran, task, readout, design.verify.die_max_rel_err)
+        return compare.passing_dies(ran, readout, task.y_test.numpy(), reading, design.verify.die_max_drop)
+
+    plans = stopping_plans(limits, design.verify.dies)
+    dies, decided = run_until_decided(simulate, passing, plans, design.verify.dies, progress)
+    measurements += with_decisions(_dies(task, dies, readout, equilibria.states.z, reading, design.verify), decided)
     measurements.append(_extracted_die(network, model, plan, dies[0], x, bed, progress))
     measurements += _model_checks(proxy, model, solved, checkpoint)
     found = run_checks(

@@ -164,6 +164,15 @@ def software_accuracy(results: Sequence[DieResult], readout: Readout, y: Array, 
     return np.array([PERCENT * np.mean(software[r.images] == y[r.images]) for r in results])
 
 
+def passing_dies(
+    results: Sequence[DieResult], readout: Readout, y: Array, reading: Array, max_drop: float
+) -> dict[str, Array]:
+    """Which dies pass, (dies,) by yield row: accuracy within ``max_drop`` of software's on the same images."""
+    untrimmed, trimmed = die_accuracy(results, readout, y)
+    allowed = software_accuracy(results, readout, y, reading) - PERCENT * max_drop - 1e-9
+    return {"net.yield_mismatch": trimmed >= allowed, "net.yield_untrimmed": untrimmed >= allowed}
+
+
 def accuracy_dies(
     results: Sequence[DieResult], readout: Readout, y: Array, nominal: Array, reading: Array, max_drop: float
 ) -> list[Measurement]:
@@ -176,17 +185,18 @@ def accuracy_dies(
     n = len(results)
     failed = sum(not r.trimmed.ok.all() for r in results)  # dies, as n counts dies
 
-    def share(accuracy: Array) -> tuple[float, tuple[float, float]]:
-        passing = int(np.sum(own - accuracy <= PERCENT * max_drop + 1e-9))
+    def share(row: str) -> tuple[float, tuple[float, float]]:
+        passing = int(np.sum(passes[row]))
         return PERCENT * passing / n, _percent(wilson(passing, n))
 
+    passes = passing_dies(results, readout, y, reading, max_drop)
     low = results[int(np.argmin(trimmed - own))]
     distance = np.abs(np.nan_to_num(low.trimmed.states.z) - nominal[low.images]).max(axis=1)
     worst = Worst("mismatch die, trimmed", low.die, int(low.images[np.argmax(distance)]), "equilibrium")
     rule = f"a die passes within {PERCENT * max_drop:g} points of software on its {len(low.images)} images"
     clipped = f"{rule}; {sum(r.clipped for r in results)} trims clipped"
     means = f"mean {trimmed.mean():.2f} %, untrimmed mean {untrimmed.mean():.2f} %"
-    with_trim, without = share(trimmed), share(untrimmed)
+    with_trim, without = share("net.yield_mismatch"), share("net.yield_untrimmed")
     return [
         Measurement("net.yield_mismatch", with_trim[0], "%", n, with_trim[1], worst, clipped),
         Measurement("net.yield_untrimmed", without[0], "%", n, without[1], None, rule),

@@ -100,12 +100,14 @@ class Campaign(_Frozen):
     """Where the checks that look at corners simulate.
 
     ``corners`` is ``typ``, ``quick``, ``full`` or names such as ``ss_m40C_1p62V``; ``corner_images`` test images are
-    settled at each, on the nominal circuit and on ``corner_dies`` mismatch dies.
+    settled at each, on the nominal circuit and on ``corner_dies`` mismatch dies. With ``stop_early`` no further
+    mismatch dies are drawn once the yield rows are decided (:mod:`analog_deq.verify.stopping`).
     """
 
     corners: Literal["typ", "quick", "full"] | Annotated[tuple[Text, ...], Field(min_length=1)] = "typ"
     corner_images: Annotated[int, Field(ge=1)] = 50
     corner_dies: Annotated[int, Field(ge=0)] = 0
+    stop_early: bool = False
 
 
 class Limits(_Frozen):

@@ -73,14 +73,20 @@ def die_errors(results: Sequence[DieResult], task: Task, readout: Readout) -> tu
     return columns[0], columns[1]
 
 
+def passing_dies(results: Sequence[DieResult], task: Task, readout: Readout, max_error: float) -> dict[str, Array]:
+    """Which dies pass, (dies,) by yield row: relative error at most ``max_error`` (a share)."""
+    untrimmed, trimmed = (error <= PERCENT * max_error for error in die_errors(results, task, readout))
+    return {"net.yield_mismatch": trimmed, "net.yield_untrimmed": untrimmed}
+
+
 def dies(results: Sequence[DieResult], task: Task, readout: Readout, max_error: float) -> list[Measurement]:
     """Yield over dies, each passing when its relative error is at most ``max_error`` (a share), and their errors."""
     untrimmed, trimmed = die_errors(results, task, readout)
     n = len(results)
     failed = int(np.sum(np.isinf(trimmed)))
 
-    def share(error: Array) -> tuple[float, tuple[float, float]]:
-        passing = int(np.sum(error <= PERCENT * max_error))
+    def share(row: str) -> tuple[float, tuple[float, float]]:
+        passing = int(np.sum(passes[row]))
         low, high = wilson(passing, n)
         return PERCENT * passing / n, (PERCENT * low, PERCENT * high)
 
@@ -94,7 +100,8 @@ def dies(results: Sequence[DieResult], task: Task, readout: Readout, max_error: 
     mean = float(valid.mean()) if valid.size else None
     interval = mean_interval(valid) if valid.size > 1 else None
     against = f"mean over dies; untrimmed {before.mean():.3g} %" if before.size else "untrimmed: no valid die"
-    with_trim, without = share(trimmed), share(untrimmed)
+    passes = passing_dies(results, task, readout, max_error)
+    with_trim, without = share("net.yield_mismatch"), share("net.yield_untrimmed")
     largest = float(trimmed.max()) if not failed else None
     return [
         Measurement("net.yield_mismatch", with_trim[0], "%", n, with_trim[1], worst, clipped),

@@ -14,7 +14,7 @@ from datetime import date
 from typing import Literal
 
 from analog_deq.errors import SpecError
-from analog_deq.statistics import Interval, clopper_pearson_lower, clopper_pearson_upper, dies_needed
+from analog_deq.statistics import Interval, SequentialResult, clopper_pearson_lower, clopper_pearson_upper, dies_needed
 from analog_deq.verify.limits import LimitCheck
 from analog_deq.verify.limits import Limits as Limits
 from analog_deq.verify.limits import read_limits as read_limits
@@ -32,7 +32,8 @@ class Measurement:
     judged as a yield, ``value`` is the share of all ``n`` that pass. ``unjudged`` is the status of one that no limit
     can judge; ``detail`` says why. ``by_corner`` has the value at each corner, the typical one first, None where the
     simulation failed; ``value`` is then the typical corner's. ``too_few`` says why the sample is too small for the
-    statement, and what would do: such a row is inconclusive.
+    statement, and what would do: such a row is inconclusive. ``stopped`` is what a campaign that stops early decided of
+    a yield; its bounds are judged instead of those of ``n``.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Measurement:
     unjudged: Literal["info", "not_modelled"] | None = None
     by_corner: Mapping[str, float | None] = field(default_factory=dict)
     too_few: str = ""
+    stopped: SequentialResult | None = None
 
     def __post_init__(self) -> None:
         if self.n < 0 or not 0 <= self.failed_samples <= max(self.n, 0):
@@ -204,6 +206,8 @@ def _judge_yield(
         return "fail", None, None, [f"{value:g} % is not a share of {m.n} samples, so no bound can be stated"]
     if passes > m.n - m.failed_samples:
         return "fail", None, None, ["samples without a valid result were counted as passing"]
+    if m.stopped is not None:
+        return _judge_stopped(limit, m, m.stopped, passes)
     low = 100.0 * clopper_pearson_lower(passes, m.n, limit.confidence)
     high = 100.0 * clopper_pearson_upper(passes, m.n, limit.confidence)
     reasons = [f"{passes} of {m.n} pass; {100 * limit.confidence:g} % one-sided bounds {low:.2f} to {high:.2f} %"]
@@ -217,6 +221,17 @@ def _judge_yield(
     so_far = f"with {fails} not passing" if fails else "even with none failing"
     reasons.append(f"too few samples for {limit.min:g} %: {so_far}, {needed} in all are needed")
     return "inconclusive", margin, (low, high), reasons
+
+
+def _judge_stopped(
+    limit: LimitCheck, m: Measurement, stopped: SequentialResult, passes: int
+) -> tuple[Status, float | None, Interval | None, list[str]]:
+    """As :func:`_judge_yield`, of a campaign that was judged several times."""
+    assert limit.min is not None, "LimitCheck demands a min of a yield"
+    low, high = (100.0 * bound for bound in stopped.bounds)
+    level = f"{100 * limit.confidence:g} % one-sided bounds {low:.2f} to {high:.2f} %"
+    status: Status = "inconclusive" if stopped.decision == "undecided" else stopped.decision
+    return status, low - limit.min, (low, high), [f"{passes} of {m.n} pass; {stopped.statement()}; {level}"]
 
 
 def _without_limit(m: Measurement) -> Check:

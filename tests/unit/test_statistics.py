@@ -330,3 +330,83 @@ def test_scaled_sigma_refuses_few_failures_and_counts_that_contradict_it() -> No
     assert "contradict" in humped.refused
     with pytest.raises(ValueError, match="scale"):
         s.scaled_sigma((0.5, 1, 2, 3), (1, 2, 3, 4), (9,) * 4)
+
+
+# --- sequential stopping --------------------------------------------------------------------------------------------
+
+
+def campaigns(rng: np.random.Generator, share: float, dies: int, n: int) -> np.ndarray:
+    """(n, dies) of dies that pass with probability ``share``."""
+    return rng.random((n, dies)) < share
+
+
+@pytest.mark.parametrize(("target", "dies"), [(0.9, 100), (0.98, 200)])
+def test_a_circuit_at_its_limit_passes_and_fails_at_most_as_often_as_stated(target: float, dies: int) -> None:
+    plan = s.SequentialPlan.of(target, dies)
+    passing, failing, _ = plan.decided(target)
+    assert passing <= 0.05
+    assert failing <= 0.05
+    drawn = [plan.judge(row) for row in campaigns(np.random.default_rng(31), target, dies, 400)]
+    assert np.mean([r.decision == "pass" for r in drawn]) == pytest.approx(passing, abs=0.03)
+    assert np.mean([r.decision == "fail" for r in drawn]) == pytest.approx(failing, abs=0.03)
+    worse = plan.decided(target - 0.02 * (1 - target))[0]
+    assert worse < passing  # the limit is the worst case of all circuits that must not pass
+
+
+def test_looking_at_the_plain_bound_would_pass_more_often_than_stated() -> None:
+    rows = campaigns(np.random.default_rng(32), 0.9, 100, 2000)
+    looks = s.SequentialPlan.of(0.9, 100).looks
+    passes = np.cumsum(rows, axis=1)
+    plain = {n: [s.clopper_pearson_lower(k, n) >= 0.9 for k in range(n + 1)] for n in looks}
+    assert np.mean([any(plain[n][row[n - 1]] for n in looks) for row in passes]) > 0.07
+
+
+def test_stopping_costs_no_fail_at_the_end_and_saves_dies() -> None:
+    plan = s.SequentialPlan.of(0.9, 100)
+    allowed = max(f for f in range(101) if s.clopper_pearson_lower(100 - f, 100) >= 0.9)
+    assert plan.pass_up_to[-1] == allowed == 4
+    good = plan.judge(np.ones(100))
+    assert (good.decision, good.dies, good.stop) == ("pass", 45, True)
+    assert plan.judge(np.ones(44)).decision == "undecided"
+    assert not plan.judge(np.ones(44)).stop
+    assert plan.judge(np.zeros(100)).dies < 20
+    assert "45 of 100 planned dies" in good.statement()
+
+
+@given(st.lists(st.booleans(), min_size=100, max_size=100))
+def test_decision_and_bounds_agree(passed: list[bool]) -> None:
+    plan = s.SequentialPlan.of(0.8, 100, looks=(20, 50, 75, 100))
+    found = plan.judge(passed)
+    low, high = found.bounds
+    assert 0.0 <= low <= 1 - found.fails / found.dies <= high <= 1.0
+    assert (low >= 0.8) == (found.decision == "pass")
+    assert (high <= 0.8) == (found.decision == "fail")
+
+
+def test_bounds_after_stopping_cover_the_true_yield() -> None:
+    plan = s.SequentialPlan.of(0.9, 60, looks=(20, 40, 60))
+    for share in (0.8, 0.9, 0.95):
+        rows = campaigns(np.random.default_rng(33), share, 60, 300)
+        bounds = [plan.judge(row).bounds for row in rows]
+        assert np.mean([low <= share for low, _ in bounds]) >= 0.93
+        assert np.mean([share <= high for _, high in bounds]) >= 0.93
+
+
+def test_three_sigma_by_counting_has_no_shorter_way() -> None:
+    plan = s.SequentialPlan.of(0.99865, 2218)
+    assert plan.judge(np.ones(2218)).decision == "pass"
+    assert plan.fewest_to_pass == 2218
+    assert s.sequential_dies_needed(0.99865, 2217) == 2218
+    one = np.arange(2218) != 3
+    assert plan.judge(one).decision == "undecided"
+
+
+@pytest.mark.parametrize("call", [
+    lambda: s.SequentialPlan.of(1.0, 10),
+    lambda: s.SequentialPlan.of(0.9, 0),
+    lambda: s.SequentialPlan.of(0.9, 10, looks=(5, 5, 10)),
+    lambda: s.SequentialPlan.of(0.9, 10, looks=(5, 9)),
+])  # fmt: skip
+def test_impossible_plans_raise(call: object) -> None:
+    with pytest.raises(ValueError):
+        call()  # type: ignore[operator]
