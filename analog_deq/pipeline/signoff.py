@@ -37,10 +37,12 @@ from analog_deq.verify.illustrate import figures
 from analog_deq.verify.limits import read_limits
 from analog_deq.verify.outputs import write_outputs
 from analog_deq.verify.replay import attach_decks, write_trims
+from analog_deq.verify.report.schematics import schematics
 from analog_deq.verify.samples import failed_samples
 from analog_deq.verify.signoff import judge
 from analog_deq.verify.sweeps import Bed
 from analog_deq.verify.verdict import VerifyReport
+from analog_deq.verify.waves import waves_of, write_waves
 
 TIMEOUT_S = 300.0
 
@@ -140,7 +142,12 @@ def verify_inputs(
         failures = failed_samples(result, task)
         transfer = _transfer(tables)
         drawn = figures(result, inputs.design, proxy, checkpoint, task, transfer)
-        write_outputs(report, drawn, samples, failures, work, result.tables, result.drawings)
+        sizes = inputs.design.sizes
+        shown = schematics(
+            inputs.cells.named, (sizes.inputs, sizes.states, sizes.outputs), inputs.design.neuron
+        )  # fmt: skip
+        write_outputs(report, drawn, samples, failures, work, result.tables, result.drawings, shown)
+        write_waves(waves_of(result.transients, result.noise, result.equilibria, inputs.design), work)
         write_trims(result.dies, work / "trims.csv")
         keep_inputs(
             inputs, proxy_path, checkpoint_path, flat=flat, ngspice=simulator.version, solver=simulator.solver,

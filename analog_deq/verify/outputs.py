@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pandas as pd
 
 from analog_deq.verify.found import Drawing
 from analog_deq.verify.report.figures import ReportFigures
-from analog_deq.verify.report.html import VERDICT_SENTENCES, render_html
+from analog_deq.verify.report.html import VERDICT_SENTENCES, render_html, sections_in_order
 from analog_deq.verify.report.rows import row_of
 from analog_deq.verify.verdict import Check, VerifyReport
 
@@ -34,6 +34,7 @@ class OutputPaths:
     samples_csv: Path
     failures_csv: Path
     signoff_md: Path
+    provenance_json: Path
 
 
 def write_outputs(
@@ -44,22 +45,24 @@ def write_outputs(
     folder: Path,
     tables: Mapping[str, pd.DataFrame] = NO_TABLES,
     drawings: Sequence[Drawing] = (),
+    schematics: Sequence[Drawing] = (),
 ) -> OutputPaths:
-    """Paths of the six files written into ``folder``, which is made if absent, beside a CSV of each of ``tables``.
-
+    """Paths of the seven files written into ``folder``, which is made if absent, beside a CSV of each of ``tables``.
 
     Every text is made before the first file is written, and each file appears whole: a crash leaves no half report.
     """
     paths = OutputPaths(*(folder / name for name in (
-        "report.json", "report.html", "junit.xml", "samples.csv", "failures.csv", "signoff.md",
+        "report.json", "report.html", "junit.xml", "samples.csv", "failures.csv", "signoff.md", "provenance.json",
     )))  # fmt: skip
+    content = _rounded(report.to_dict())
     texts = {
-        paths.report_json: json.dumps(_rounded(report.to_dict()), indent=2, allow_nan=False, ensure_ascii=False) + "\n",
-        paths.report_html: render_html(report, figures, drawings),
+        paths.report_json: _json(content),
+        paths.report_html: render_html(report, figures, drawings, schematics),
         paths.junit_xml: junit_text(report),
         paths.samples_csv: csv_text(samples),
         paths.failures_csv: csv_text(failures),
         paths.signoff_md: markdown_text(report),
+        paths.provenance_json: _json({"design": report.design, "verdict": report.verdict, **content["provenance"]}),
         **{folder / f"{name}.csv": csv_text(table) for name, table in tables.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,6 +80,9 @@ def junit_text(report: VerifyReport) -> str:
     for check in report.checks:
         group, _, name = check.id.partition(".")
         case = ElementTree.SubElement(suite, "testcase", classname=group, name=_xml(name or group))
+        properties = ElementTree.SubElement(case, "properties")
+        for key, value in _properties(check).items():
+            ElementTree.SubElement(properties, "property", name=key, value=_xml(value))
         if check.status == "fail" and check.decides:
             failures += 1
             element = ElementTree.SubElement(case, "failure", message=_xml(_message(check)), type="limit")
@@ -94,31 +100,56 @@ def junit_text(report: VerifyReport) -> str:
 
 
 def markdown_text(report: VerifyReport) -> str:
-    """The verdict and the spec table as Markdown, small enough for a merge request."""
+    """The verdict, what failed, the spec table, the waivers and the sections as Markdown, for a merge request."""
+    rows = [row_of(check) for check in report.checks]
     lines = [
-        f"# {report.verdict.upper()}: {report.title}",
-        "",
-        f"Design {report.design}. {VERDICT_SENTENCES[report.verdict]}",
-        "",
-        "| check | status | measured | limit | interval | n | margin |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in map(row_of, report.checks):
-        check = row.check
-        status = row.status + (" (waived)" if check.waived else "")
-        lines.append(_md_row((check.id, status, row.value, row.limit, row.interval, str(check.n), row.margin)))
+        f"# {report.verdict.upper()}: {report.title}", "",
+        f"Design {report.design}. {VERDICT_SENTENCES[report.verdict]}", "",
+    ]  # fmt: skip
+    columns = ("check", "status", "measured", "limit", "interval", "n", "margin")
+    lines += _markdown_table(
+        columns,
+        (
+            (r.check.id, r.status + (" (waived)" if r.check.waived else ""), r.value, r.limit, r.interval,
+             str(r.check.n), r.margin + (f" at {r.check.worst_corner}" if r.check.worst_corner else ""))
+            for r in rows
+        ),
+    )  # fmt: skip
     for check in report.checks:
         if check.status in {"fail", "inconclusive", "not_modelled"}:
             lines += ["", f"**{check.id}**: {_message(check)}"]
             lines += ["", *(f"    {line}" for line in _where(check).splitlines())] if check.worst else []
-    for section in report.sections:
-        lines += ["", f"## {section.title}", "", section.text, ""]
-        lines += [_md_row(section.columns), _md_row(["---"] * len(section.columns)), *map(_md_row, section.rows)]
-    return "\n".join(lines) + "\n"
+    waived = [(c.id, "in force" if c.waived else "EXPIRED", c.waived or c.lapsed) for c in report.checks
+              if c.waived or c.lapsed]  # fmt: skip
+    if waived:
+        lines += ["", "## Waivers", "", *_markdown_table(("check", "waiver", "reason (name, last day)"), waived)]
+    for section in sections_in_order(report.sections):
+        lines += ["", f"## {section.title}", ""] + ([section.text, ""] if section.text else [])
+        lines += _markdown_table(section.columns, section.rows) if section.rows else []
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def _md_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def _properties(check: Check) -> dict[str, str]:
+    """What a program may want of a check, in SI units, by name; what there is not is left out."""
+    found: dict[str, object] = {
+        "unit": check.unit, "value": check.value, "min": check.min, "typ": check.typ, "max": check.max,
+        "margin": check.margin, "n": check.n, "failed_samples": check.failed_samples, "status": check.status,
+        "severity": check.severity, "judge": check.judge, "worst_corner": check.worst_corner,
+    }  # fmt: skip
+    if check.interval is not None:
+        found |= {"interval_low": check.interval[0], "interval_high": check.interval[1]}
+    return {
+        key: f"{v:.{_DIGITS}g}" if isinstance(v, float) else str(v) for key, v in found.items() if v not in (None, "")
+    }
+
+
+def _markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table; a bar or a line break in a cell does not end it."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    return [line(columns), "|" + "---|" * len(columns), *map(line, rows)]
 
 
 def _message(check: Check) -> str:
@@ -138,6 +169,10 @@ def _where(check: Check) -> str:
     parts += [f"input {worst.input}"] if worst.input is not None else []
     parts += [f"deck {worst.deck}"] if worst.deck else []
     return "worst: " + ", ".join(parts) + (f"\nreplay: {worst.replay}" if worst.replay else "")
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def csv_text(table: pd.DataFrame) -> str:

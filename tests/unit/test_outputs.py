@@ -48,7 +48,7 @@ def write(report: VerifyReport, folder: Path) -> OutputPaths:
     return write_outputs(report, ReportFigures(), samples, samples.iloc[1:], folder)
 
 
-def test_six_files_and_nothing_else(report: VerifyReport, tmp_path: Path) -> None:
+def test_seven_files_and_nothing_else(report: VerifyReport, tmp_path: Path) -> None:
     paths = write(report, tmp_path / "new" / "folder")
     assert sorted(p.name for p in (tmp_path / "new" / "folder").iterdir()) == sorted(p.name for p in astuple(paths))
     assert "FAIL" in paths.report_html.read_text()

@@ -67,6 +67,11 @@ def render_html(
     return page.lstrip()
 
 
+def sections_in_order(sections: Sequence[Section]) -> list[Section]:
+    """The sections as they were made, those about what to mend first at the end."""
+    return sorted(sections, key=_is_last)
+
+
 def _is_last(section: Section) -> bool:
     """Whether it belongs at the end of the page: what the causes cost, and what to mend first."""
     return section.name.partition("_")[0] in LAST
