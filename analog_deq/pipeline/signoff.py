@@ -42,7 +42,7 @@ from analog_deq.verify.samples import failed_samples
 from analog_deq.verify.signoff import judge
 from analog_deq.verify.sweeps import Bed
 from analog_deq.verify.verdict import VerifyReport
-from analog_deq.verify.waves import waves_of, write_waves
+from analog_deq.verify.waves import waves_of
 
 TIMEOUT_S = 300.0
 
@@ -143,11 +143,9 @@ def verify_inputs(
         transfer = _transfer(tables)
         drawn = figures(result, inputs.design, proxy, checkpoint, task, transfer)
         sizes = inputs.design.sizes
-        shown = schematics(
-            inputs.cells.named, (sizes.inputs, sizes.states, sizes.outputs), inputs.design.neuron
-        )  # fmt: skip
-        write_outputs(report, drawn, samples, failures, work, result.tables, result.drawings, shown)
-        write_waves(waves_of(result.transients, result.noise, result.equilibria, inputs.design), work)
+        shown = schematics(inputs.cells.named, (sizes.inputs, sizes.states, sizes.outputs), inputs.design.neuron)
+        waves = waves_of(result.transients, result.noise, result.equilibria, inputs.design)
+        write_outputs(report, drawn, samples, failures, work, result.tables, result.drawings, shown, waves)
         write_trims(result.dies, work / "trims.csv")
         keep_inputs(
             inputs, proxy_path, checkpoint_path, flat=flat, ngspice=simulator.version, solver=simulator.solver,

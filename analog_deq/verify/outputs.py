@@ -17,6 +17,7 @@ from analog_deq.verify.report.figures import ReportFigures
 from analog_deq.verify.report.html import VERDICT_SENTENCES, render_html, sections_in_order
 from analog_deq.verify.report.rows import row_of
 from analog_deq.verify.verdict import Check, VerifyReport
+from analog_deq.verify.waves import Wave, file_names, write_waves
 
 NO_TABLES: Mapping[str, pd.DataFrame] = {}
 _DIGITS = 9
@@ -46,8 +47,10 @@ def write_outputs(
     tables: Mapping[str, pd.DataFrame] = NO_TABLES,
     drawings: Sequence[Drawing] = (),
     schematics: Sequence[Drawing] = (),
+    waves: Sequence[Wave] = (),
 ) -> OutputPaths:
-    """Paths of the seven files written into ``folder``, which is made if absent, beside a CSV of each of ``tables``.
+    """Paths of the seven files written into ``folder``, which is made if absent, beside a CSV of each of ``tables`` and
+    the ``waves``.
 
     Every text is made before the first file is written, and each file appears whole: a crash leaves no half report.
     """
@@ -55,9 +58,10 @@ def write_outputs(
         "report.json", "report.html", "junit.xml", "samples.csv", "failures.csv", "signoff.md", "provenance.json",
     )))  # fmt: skip
     content = _rounded(report.to_dict())
+    beside = [paths.samples_csv.name, paths.failures_csv.name, *(f"{name}.csv" for name in tables), *file_names(waves)]
     texts = {
         paths.report_json: _json(content),
-        paths.report_html: render_html(report, figures, drawings, schematics),
+        paths.report_html: render_html(report, figures, drawings, schematics, beside),
         paths.junit_xml: junit_text(report),
         paths.samples_csv: csv_text(samples),
         paths.failures_csv: csv_text(failures),
@@ -70,6 +74,7 @@ def write_outputs(
         temporary = path.with_name(f".{path.name}.part")
         temporary.write_text(text, encoding="utf-8", newline="\n")
         temporary.replace(path)
+    write_waves(waves, folder)
     return paths
 
 

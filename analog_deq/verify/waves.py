@@ -34,7 +34,8 @@ def waves_of(
 ) -> tuple[Wave, ...]:
     """The typical and the slowest transient, the loudest noise spectrum, and the equilibria over the image index.
 
-    ``v(zK)`` is the differential row voltage of neuron K, ``v(proxyK)`` what the proxy predicts for it. What failed is left out; nothing valid gives no file.
+    ``v(zK)`` is the differential row voltage of neuron K, ``v(proxyK)`` what the proxy predicts for it. What failed is
+    left out; nothing valid gives no file.
     """
     unit = 2 * design.neuron.z_unit_v
     found = []
@@ -59,11 +60,16 @@ def waves_of(
     return tuple(found)
 
 
+def file_names(waves: Sequence[Wave]) -> list[str]:
+    """The raw files that :func:`write_waves` writes, relative to its folder; each has a CSV of the same name."""
+    return [f"{FOLDER}/{wave.name}.raw" for wave in waves]
+
+
 def write_waves(waves: Sequence[Wave], folder: Path) -> list[Path]:
     """Paths of the files written: ``folder/waves/NAME.raw`` and ``NAME.csv`` of each wave; nothing for none."""
     written = []
-    for wave in waves:
-        place = folder / FOLDER / f"{wave.name}.raw"
+    for wave, name in zip(waves, file_names(waves), strict=True):
+        place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(raw_bytes([wave.plot], title=f"analog-deq: {wave.what}"))
         frame = pd.DataFrame(wave.plot.data, columns=list(wave.plot.variables))

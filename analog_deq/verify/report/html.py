@@ -33,11 +33,16 @@ def page_style() -> Markup:
 
 
 def render_html(
-    report: VerifyReport, figures: ReportFigures, drawings: Sequence[Drawing] = (), schematics: Sequence[Drawing] = ()
+    report: VerifyReport,
+    figures: ReportFigures,
+    drawings: Sequence[Drawing] = (),
+    schematics: Sequence[Drawing] = (),
+    files: Sequence[str] = (),
 ) -> str:
     """The whole page as text: no script, no request to anywhere.
 
-    ``drawings`` are those of the checks themselves, ``schematics`` those of the cells and the array.
+    ``drawings`` are those of the checks themselves, ``schematics`` those of the cells and the array, ``files`` names
+    of files beside the page that it should mention.
     """
     source = resources.files("analog_deq.verify.report").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -62,9 +67,19 @@ def render_html(
         waivers=[row for row in rows if row.check.waived or row.check.lapsed],
         summary=[(key, show(value)) for key, value in report.summary.items()],
         provenance=list(_flat(report.provenance)),
-        replays=[row for row in rows if row.check.worst is not None and row.check.worst.replay],
+        replays=_replays(report),
+        files=files,
     )
     return page.lstrip()
+
+
+def _replays(report: VerifyReport) -> dict[str, list[str]]:
+    """Ids of the checks by the command that simulates their worst sample again."""
+    found: dict[str, list[str]] = {}
+    for check in report.checks:
+        if check.worst is not None and check.worst.replay:
+            found.setdefault(check.worst.replay, []).append(check.id)
+    return found
 
 
 def sections_in_order(sections: Sequence[Section]) -> list[Section]:
@@ -79,7 +94,9 @@ def _is_last(section: Section) -> bool:
 
 def _nearest(rows: Sequence[Row]) -> list[Row]:
     """The checks that decide and pass, nearest to their limits: where the next trouble comes from."""
-    passing = [row for row in rows if row.check.status == "pass" and row.check.decides and row.used]
+    passing = [
+        row for row in rows if row.check.status == "pass" and row.check.decides and row.used and row.check.margin
+    ]
     return sorted(passing, key=lambda row: -(row.used or 0.0))[:NEAREST]
 
 
