@@ -270,7 +270,8 @@ def _by_command(
     failing = tuple(c["id"] for c in checks if c["status"] == "fail" and c["severity"] == "error" and not c["waived"])
     said = [line for line in ended.stderr.splitlines() if line.startswith(("error", "Error"))]
     detail = next((f"{c['id']}: {c['detail']}" for c in checks if c["id"] in failing), "")
-    return Caught(name, what, ended.returncode, failing, (said[-1] if said else detail))
+    reason = (said[-1] if said else detail).replace(f"{net.proxy_path.parent}/", "")  # no path of this machine is kept
+    return Caught(name, what, ended.returncode, failing, reason)
 
 
 def rows(parts: Sequence[str], runs: Path, write: Path | None) -> Iterator[Row]:
