@@ -74,7 +74,7 @@ def cli() -> None:
     """
 
 
-for command in (*CELL_COMMANDS, *ARRAY_COMMANDS, *SIGNOFF_COMMANDS):
+for command in (*CELL_COMMANDS, *ARRAY_COMMANDS):
     cli.add_command(command)
 
 
@@ -276,6 +276,10 @@ def run(ctx: click.Context, design: str, limits: str | None, executor: str | Non
     with drawn_progress() as progress, open_executor(executor) as pool:
         results = pipeline.run(path, limits=judged_by, progress=progress, executor=pool, **rest)
     finish(ctx, results)
+
+
+for command in SIGNOFF_COMMANDS:
+    cli.add_command(command)
 
 
 @cli.command()

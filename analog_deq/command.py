@@ -117,7 +117,7 @@ def finish_diagnosis(ctx: click.Context, diagnosis: Diagnosis) -> None:
 
 
 def print_json(ctx: click.Context, code: int, **content: object) -> None:
-    name = ctx.info_name if ctx.parent else ctx.invoked_subcommand
+    name = ctx.command_path.removeprefix(f"{PROGRAM} ") if ctx.parent else ctx.invoked_subcommand
     payload = {"schema": JSON_SCHEMA, "command": name, "exit_code": code, **content}
     click.echo(json.dumps(_jsonable(payload), indent=2, allow_nan=False))
 

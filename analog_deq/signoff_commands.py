@@ -1,7 +1,8 @@
-"""Commands on finished sign-offs: simulate a recorded sample again."""
+"""Commands on finished sign-offs: simulate a recorded sample again, compare two, keep one as a baseline."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 from analog_deq.command import (
     COUNT,
     INDEX,
+    CommandGroup,
     executor_option,
     finish_record,
     given,
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 _REPORT = click.Path(exists=True, path_type=Path)
 _TABLE = ".parquet"
+_baselines_option = click.option(
+    "--baselines", type=click.Path(file_okay=False, path_type=Path), default="baselines", show_default=True,
+    help="Folder of the baselines.",
+)  # fmt: skip
 
 
 @click.command()
@@ -69,7 +75,8 @@ def replay(
     if cell is not None:
         raise click.UsageError("--cell belongs to a quantities.parquet; a sign-off has its own cells")
     from analog_deq import signoff_console
-    from analog_deq.pipeline.replay_signoff import replay_rows, signoff_folder
+    from analog_deq.pipeline.finished import signoff_folder
+    from analog_deq.pipeline.replay_signoff import replay_rows
     from analog_deq.progress import drawn_progress
     from analog_deq.spice.executors import open_executor
 
@@ -136,4 +143,112 @@ def _replay_quantity(
     finish_record(ctx, found, lambda screen: cell_console.render_record(screen, found), exit_code=code)
 
 
-SIGNOFF_COMMANDS = (replay,)
+@click.command()
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="[B]", required=False)
+@click.option("--baseline", metavar="NAME", help="Hold A against this baseline, in place of B: it is the one before.")
+@click.option("--corner", "corners", multiple=True, metavar="NAME", help="Two corners of A alone; give it twice.")
+@click.option("--all", "everything", is_flag=True, help="Show rows that are equal too.")
+@options(_baselines_option, runs_option)
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    before: str,
+    after: str | None,
+    baseline: str | None,
+    corners: tuple[str, ...],
+    everything: bool,
+    baselines: Path,
+    runs: Path,
+) -> None:
+    """Compare two sign-offs, two characterised cells, or two corners of one: the change of every check.
+
+    A (before) and B (after) are sign-off folders or their report.json; or cells: a quantities.parquet, a folder with
+    one, or the name of a cell characterised in --runs. A change is worse when it goes toward a limit, and
+    apart when the two confidence intervals do not overlap. Samples that both sign-offs simulated are compared one by
+    one. Exit code 1 when a check that decides got worse in status: pass to inconclusive or fail, or no longer judged.
+
+    \b
+    Example
+      analog-deq compare runs/verify/1a2b3c4d5e6f runs/verify/6f5e4d3c2b1a
+      analog-deq compare signoff/ --baseline tapeout-1
+      analog-deq compare signoff/ --corner tt_27C_1p8V --corner ss_m40C_1p62V
+      analog-deq compare opamp_2stage my_opamp.toml
+    """
+    from analog_deq import signoff_console
+    from analog_deq.pipeline.baselines import read_baseline
+    from analog_deq.pipeline.compare import compare as compare_two
+    from analog_deq.pipeline.compare import compare_two_corners, comparison_record
+
+    ways = {"B": after is not None, "--baseline": baseline is not None, "--corner": bool(corners)}
+    if sum(ways.values()) != 1 or len(corners) not in {0, 2}:
+        raise click.UsageError("compare A with one of: B, --baseline NAME, or two of its --corner NAME")
+    if corners:
+        found = compare_two_corners(before, corners[0], corners[1], runs)
+    elif baseline is not None:
+        found = compare_two(read_baseline(baseline, baselines).folder, before, runs)
+    else:
+        assert after is not None, "one of the three ways is given"
+        found = compare_two(before, after, runs)
+    code = EXIT_SIGNOFF_FAILED if found.regressed else EXIT_PASS
+    finish_record(
+        ctx, comparison_record(found),
+        lambda screen: signoff_console.render_comparison(screen, found, everything=everything), exit_code=code,
+    )  # fmt: skip
+
+
+@click.group(cls=CommandGroup)
+def baseline() -> None:
+    """Keep a sign-off under a name, and list those kept.
+
+    \b
+    Example
+      analog-deq baseline save tapeout-1 signoff/
+      analog-deq compare signoff/ --baseline tapeout-1
+    """
+
+
+@baseline.command()
+@click.argument("name")
+@click.argument("run", metavar="RUN", type=_REPORT)
+@click.option("--replace", is_flag=True, help="Take the place of a baseline of that name.")
+@options(_baselines_option)
+@click.pass_context
+def save(ctx: click.Context, name: str, run: Path, replace: bool, baselines: Path) -> None:
+    """Keep the report and samples of a sign-off as a baseline.
+
+    RUN is the folder that verify wrote, or its report.json. The baseline is a folder of its own, with the hashes of its
+    files; commit it beside the design.
+
+    \b
+    Example
+      analog-deq baseline save tapeout-1 signoff/
+    """
+    from analog_deq import signoff_console
+    from analog_deq.pipeline.baselines import save_baseline
+
+    kept = save_baseline(name, run, baselines, replace=replace)
+    finish_record(
+        ctx, dataclasses.asdict(kept), lambda screen: signoff_console.render_baselines(screen, [kept])
+    )  # fmt: skip
+
+
+@baseline.command("list")
+@options(_baselines_option)
+@click.pass_context
+def list_(ctx: click.Context, baselines: Path) -> None:
+    """Show the baselines there are.
+
+    \b
+    Example
+      analog-deq baseline list --json
+    """
+    from analog_deq import signoff_console
+    from analog_deq.pipeline.baselines import list_baselines
+
+    found = list_baselines(baselines)
+    record = {"baselines": [dataclasses.asdict(kept) for kept in found]}
+    finish_record(ctx, record, lambda screen: signoff_console.render_baselines(screen, found))
+
+
+SIGNOFF_COMMANDS = (replay, compare, baseline)

@@ -36,6 +36,10 @@ def reference() -> str:
         command = cli.commands[name]
         context = click.Context(command, info_name=name, parent=group, **layout)
         sections.append(f"## {PROGRAM} {name}\n\n```text\n{command.get_help(context)}\n```\n")
+        if isinstance(command, click.Group):
+            for part in command.list_commands(context):
+                inner = click.Context(command.commands[part], info_name=part, parent=context, **layout)
+                sections.append(f"### {PROGRAM} {name} {part}\n\n```text\n{inner.get_help()}\n```\n")
     return "\n".join(sections)
 
 

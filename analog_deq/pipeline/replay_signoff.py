@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -16,6 +15,7 @@ import pandas as pd
 from analog_deq.errors import SchemaError, SpecError
 from analog_deq.mappings.campaign import samples_again
 from analog_deq.pipeline.family_files import FamilyInputs, matching_family_checkpoint, read_family_proxy
+from analog_deq.pipeline.finished import read_report, sample_texts
 from analog_deq.pipeline.inputs import Inputs, matching_checkpoint, matching_proxy
 from analog_deq.pipeline.kept import Kept, read_kept
 from analog_deq.records import Progress
@@ -25,7 +25,6 @@ from analog_deq.verify.again import TRIMMED, Again
 from analog_deq.verify.outputs import csv_text
 from analog_deq.verify.replay import read_trim
 from analog_deq.verify.sweeps import Bed
-from analog_deq.verify.verdict import VerifyReport
 
 TIMEOUT_S = 300.0
 PLACE = ("die", "trim", "image")
@@ -62,38 +61,6 @@ class Replayed:
         return all(row.same for row in self.rows)
 
 
-def signoff_folder(source: Path) -> Path:
-    """The folder of a sign-off, given as itself or as its report.json. SchemaError when it is none."""
-    folder = source.parent if source.name == "report.json" else source
-    if not (folder / "report.json").is_file():
-        raise SchemaError(f"{source}: no report.json there; give the folder that verify wrote, or its report.json")
-    return folder
-
-
-def read_report(folder: Path) -> VerifyReport:
-    """The report of a sign-off folder; SchemaError, naming the file, when it is malformed or of another version."""
-    path = folder / "report.json"
-    try:
-        return VerifyReport.from_dict(json.loads(path.read_text()))
-    except SchemaError as error:
-        raise SchemaError(f"{path}: {error}") from error
-    except (OSError, ValueError, AttributeError) as error:
-        raise SchemaError(f"{path}: not readable as JSON ({error}); run verify again") from error
-
-
-def recorded_samples(folder: Path) -> pd.DataFrame:
-    """``samples.csv`` as text, one row a sample. SchemaError when it is missing or not such a table."""
-    path = folder / "samples.csv"
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise SchemaError(f"{path}: not readable ({error}); run verify again") from error
-    missing = [name for name in ("die", "image", "status") if name not in frame]
-    if missing or not len(frame):
-        raise SchemaError(f"{path}: no table of samples (columns {', '.join(frame.columns)}); run verify again")
-    return frame
-
-
 def rows_of(
     folder: Path, *, die: int | None = None, image: int | None = None, trimmed: bool | None = None
 ) -> tuple[int, ...]:
@@ -101,7 +68,7 @@ def rows_of(
 
     ``trimmed`` None takes both. SpecError, naming what there is, when there is no such row.
     """
-    frame = recorded_samples(folder)
+    frame = sample_texts(folder)
     at = frame["die"] == str(-1 if die is None else die)
     if not at.any():
         raise SpecError(f"--die {die}: not in {folder / 'samples.csv'}; it has dies {_listed(frame['die'])}")
@@ -133,7 +100,7 @@ def rows_of_check(folder: Path, check: str) -> tuple[int, ...]:
 
 def random_rows(folder: Path, count: int, seed: int) -> tuple[int, ...]:
     """``count`` different row numbers drawn by ``seed``, in order; all of them when there are fewer."""
-    total = len(recorded_samples(folder))
+    total = len(sample_texts(folder))
     chosen = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
     return tuple(int(k) for k in np.sort(chosen))
 
@@ -152,7 +119,7 @@ def replay_rows(
 
     SchemaError when the sign-off kept no inputs or they were altered, SpecError for a row that it does not have.
     """
-    recorded = recorded_samples(folder)
+    recorded = sample_texts(folder)
     for row in rows:
         if not 0 <= row < len(recorded):
             raise SpecError(
