@@ -28,6 +28,7 @@ class Stream(IntEnum):
     DRIFT = 12
     AUTO_ZERO = 13
     PROGRAMMING = 14
+    ATTRIBUTION = 16
     DYNAMICS = 17
 
 

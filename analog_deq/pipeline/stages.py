@@ -187,6 +187,7 @@ def _train(
             trained.certificate, train_sha256(inputs), proxy_sha, inputs.design.seed, trained.scores,
             {"package": package_version(), "torch": torch.__version__},
             None if trained.r_feedback_share is None else trained.r_feedback_share.numpy(),
+            None if trained.analogue is None else trained.analogue.numpy(),
         )  # fmt: skip
         write_checkpoint(checkpoint, work / "net.safetensors")
 

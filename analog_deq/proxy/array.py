@@ -124,7 +124,7 @@ def close_loop(
     r_out = proxy.driver.values["r_out_ohm"]
     terms = terms_of_ports(reduced, r_out)
     _require_loads(proxy, terms, r_out)
-    return _as_numpy(_closed(design, proxy, terms, 0.0, r_feedback, 0.0))
+    return _as_numpy(close_terms(design, proxy, terms, 0.0, r_feedback, 0.0))
 
 
 def _as_numpy(found: TorchMap) -> EffectiveMap:
@@ -153,14 +153,14 @@ def linear_map(
     if checked:
         proxy.crossbar.require("r_line_ohm", line)
         _require_loads(proxy, terms, r_out)
-    return _closed(design, proxy, terms, vos_v, r_feedback, trim_a)
+    return close_terms(design, proxy, terms, vos_v, r_feedback, trim_a)
 
 
-def _closed(
+def close_terms(
     design: DesignSpec, proxy: ProxyParameters, terms: ArrayTerms, vos_v: Array | float, r_feedback: Array | float,
     trim_a: Array | float,
 ) -> TorchMap:  # fmt: skip
-    """The op-amp closure of an array's terms."""
+    """The op-amp closure of an array's terms, with gradients; domains are not checked."""
     n, r_out = terms.summing.shape[-1], proxy.driver.values["r_out_ohm"]
     z_unit, v_unit = design.neuron.z_unit_v, design.neuron.v_unit_v
     inverse_a0, s0 = proxy.integrator.values["inverse_a0"], proxy.integrator.values["s0_v"]

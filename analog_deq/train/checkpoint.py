@@ -20,6 +20,8 @@ SCHEMA = "analog_deq.checkpoint/2"
 TENSORS = ("g_pos", "g_neg", "readout_weight", "readout_bias")
 SHARE = "r_feedback_share"
 """Only in the file of a design that scales R_F."""
+ANALOGUE = "analogue_siemens"
+"""Only in the file of a network that was trained here on a design with conductance levels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,8 @@ class Checkpoint:
 
     ``g_pos``, ``g_neg`` (logical rows, N) in siemens; readout (outputs, N) and (outputs,); ``scores`` are those
     of each method on the test samples; hashes tie it to its design and proxy. ``r_feedback_share`` (N,) is each
-    neuron's share of R_F, in a design that scales it.
+    neuron's share of R_F, in a design that scales it. ``analogue_siemens`` (2, logical rows, N) are g_pos and g_neg
+    before they were rounded to the design's levels.
     """
 
     g_pos: np.ndarray
@@ -42,6 +45,7 @@ class Checkpoint:
     scores: dict[str, Score]
     provenance: dict[str, Any]
     r_feedback_share: np.ndarray | None = None
+    analogue_siemens: np.ndarray | None = None
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -56,7 +60,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "provenance": checkpoint.provenance,
         "units": {"g_pos": "S", "g_neg": "S", "readout_weight": "1", "readout_bias": "1"},
     }
-    names = TENSORS if checkpoint.r_feedback_share is None else (*TENSORS, SHARE)
+    names = [*TENSORS, *(name for name in (SHARE, ANALOGUE) if getattr(checkpoint, name) is not None)]
     tensors = {name: np.ascontiguousarray(getattr(checkpoint, name), dtype=np.float64) for name in names}
     save_file(tensors, path, metadata={"analog_deq": json.dumps(header)})
 
@@ -90,4 +94,5 @@ def read_checkpoint(path: Path) -> Checkpoint:
         scores={name: Score(**score) for name, score in header["scores"].items()},
         provenance=header["provenance"],
         r_feedback_share=tensors.get(SHARE),
+        analogue_siemens=tensors.get(ANALOGUE),
     )

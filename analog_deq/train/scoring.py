@@ -31,6 +31,14 @@ def programmed(design: DesignSpec, proxy: ProxyParameters, network: Network) -> 
         return mapping.scaled(feedback_share(design, proxy, network)).program(network.weights())
 
 
+def before_rounding(design: DesignSpec, proxy: ProxyParameters, network: Network) -> Tensor | None:
+    """Conductances (2, logical rows, N) in siemens of the weights with no levels; None in a design without levels."""
+    if design.crossbar.levels == 0:
+        return None
+    analogue = design.model_copy(update={"crossbar": design.crossbar.model_copy(update={"levels": 0})})
+    return torch.stack(programmed(analogue, proxy, network))
+
+
 def feedback_share(design: DesignSpec, proxy: ProxyParameters, network: Network) -> Tensor | None:
     """Share (N,) of R_F of each neuron by the design's scaling; None where all have R_F."""
     mapping = ConductanceMapping.of(design.neuron, design.crossbar, proxy.r_feedback_ohm)

@@ -13,8 +13,13 @@ PICARD_STEPS, NEWTON_STEPS = 20_000, 100
 STEP_SCALE = 1.2
 
 
-def settle(w: Tensor, u: Tensor, act: Activation, weight_class: str, *, tol: float, gradient: str = "same") -> Tensor:
+def settle(
+    w: Tensor, u: Tensor, act: Activation, weight_class: str, *, tol: float, gradient: str = "same",
+    start: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """States z = act(W z + u) (samples, N), with their ``gradient`` (the ``adjoint`` of :func:`.equilibrium`).
+
+    ``start`` is a state to begin from; rest by default.
 
     EquilibriumError when none is found, or when that gradient is not right for the matrix.
 
@@ -23,7 +28,7 @@ def settle(w: Tensor, u: Tensor, act: Activation, weight_class: str, *, tol: flo
     """
     system = System(w, u, act)
     if weight_class == "A":
-        return equilibrium(system, tol=tol, max_iterations=PICARD_STEPS, adjoint=gradient)[0]
+        return equilibrium(system, tol=tol, max_iterations=PICARD_STEPS, adjoint=gradient, z0=start)[0]
     try:
         return equilibrium(system, tol=tol, max_iterations=NEWTON_STEPS, solver="newton", adjoint=gradient)[0]
     except EquilibriumError:

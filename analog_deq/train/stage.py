@@ -17,6 +17,7 @@ from analog_deq.train.loop import train_network
 from analog_deq.train.models import IdealModel, ProxyModel
 from analog_deq.train.network import Network
 from analog_deq.train.scoring import (
+    before_rounding,
     deploy,
     deployed_score,
     feedback_share,
@@ -44,6 +45,7 @@ class TrainedNetwork:
     certificate: Certificate
     scores: dict[str, Score]
     r_feedback_share: Tensor | None = None
+    analogue: Tensor | None = None
 
 
 def train_stage(
@@ -62,7 +64,8 @@ def train_stage(
     scores[OURS] = deployed_score(design, proxy, task, network)
     scores["proxy training + refitted readout"] = refitted_score(design, proxy, task, network)
     share = feedback_share(design, proxy, network)
-    return TrainedNetwork(g_pos, g_neg, network_readout(design, network), certificate, scores, share)
+    analogue = before_rounding(design, proxy, network)
+    return TrainedNetwork(g_pos, g_neg, network_readout(design, network), certificate, scores, share, analogue)
 
 
 def pretrained(design: DesignSpec, task: Task, progress: Progress) -> Network | None:

@@ -13,6 +13,11 @@ CHECKS: tuple[SheetCheck, ...] = (
     Starts(),
     Stability(),
 )
+from analog_deq.verify.checks.attribution import AttributionCheck
+from analog_deq.verify.found import Found
+from analog_deq.verify.sheet import SheetCheck, SheetRun
+
+CHECKS: tuple[SheetCheck, ...] = (Starts(), AttributionCheck())
 
 
 def run_checks(run: SheetRun) -> list[Found]:

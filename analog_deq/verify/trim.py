@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from analog_deq.train.deployed import DeployedNetwork
+from analog_deq.train.trim import TrimLaw
 from analog_deq.verify.lower import LoweredNetwork
 from analog_deq.verify.sweeps import Sweep, SweepResult
 
 Array = np.ndarray
-RIDGE = 1e-3
 Settle = Callable[[Sequence[Sweep], Sequence[Tensor]], list[SweepResult]]
 """Equilibria of sweeps, each of its own inputs (images, M)."""
 
@@ -22,22 +22,10 @@ Settle = Callable[[Sequence[Sweep], Sequence[Tensor]], list[SweepResult]]
 def trim_currents(model: DeployedNetwork, x: Tensor, measured: Array) -> tuple[Array, int]:
     """Trim currents (N,) that move the mean readings of images ``x`` to the model's own, and how many clip.
 
-    Label-free: only the die's mean readings ``measured`` (N,) are used. The mean state answers a bias change by
-    J = mean (I - D W)^-1 D, inverted by regularised least squares; currents are rounded to the trim DAC.
+    Label-free: only the die's mean readings ``measured`` (N,) are used; see :class:`TrimLaw`.
     """
-    design = model.design
-    solved = model.solve(x, domain_share=None)
-    slope = model.act.slope(solved.h)
-    identity = torch.eye(slope.shape[-1], dtype=slope.dtype)
-    response = torch.linalg.solve(identity - slope[:, :, None] * model.w_state, torch.diag_embed(slope)).mean(0)
-    error = solved.reading.mean(0) - torch.as_tensor(measured)
-    normal = response.T @ response + RIDGE * identity
-    change_h = torch.linalg.solve(normal, response.T @ error)
-    share = 1.0 if model.share is None else model.share
-    amps = change_h.numpy() * design.neuron.v_unit_v / (model.proxy.r_feedback_ohm * share)
-    step = 2 * design.trim.range_a / (2**design.trim.bits - 1)
-    clipped = int(np.sum(np.abs(amps) > design.trim.range_a))
-    return np.round(np.clip(amps, -design.trim.range_a, design.trim.range_a) / step) * step, clipped
+    currents, clipped = TrimLaw.of(model, x).change(measured)
+    return currents, int(clipped.sum())
 
 
 def trim_dies(
