@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from analog_deq.attribution.causes import DESIGN_CAUSES, READ_CAUSES, SYNAPSE, TRIM_STEP, Cause, mismatch_cause
+from analog_deq.attribution.causes import (
+    DESIGN_CAUSES,
+    READ_CAUSES,
+    SYNAPSE,
+    TRIM_STEP,
+    Cause,
+    Group,
+    mismatch_cause,
+)
 from analog_deq.attribution.costs import Attribution, GroupCosts, group_costs
 from analog_deq.attribution.dies import DieDraws, DieNetwork, fitted_draws
 from analog_deq.attribution.games import Judge, ReadNetwork, design_value, die_value, read_value
 from analog_deq.attribution.setting import Setting
-from analog_deq.attribution.shapley import EXACT_UP_TO, PAIRS, shapley
+from analog_deq.attribution.shapley import EXACT_UP_TO, PAIRS, Value, shapley
 from analog_deq.draws import Stream, generator
-from analog_deq.fit.parameters import ProxyParameters, tau_coefficients
+from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.fit.variation import NEURON_PARAMETERS
 from analog_deq.spec import DesignSpec
 from analog_deq.train.checkpoint import Checkpoint
-from analog_deq.train.deployed import DeployedNetwork
 from analog_deq.train.tasks.task import Task
 from analog_deq.train.trim import TrimLaw
 
 Array = np.ndarray
 DIES, IMAGES = 16, 50
+NOMINAL = 4
+"""Test images of the nominal games that cost one solve, over those of a die."""
 TRIM_CHOICE = 10**6 + 1
 """Index of the stream that chooses the trim's images, that of the sign-off."""
 
@@ -75,45 +84,70 @@ def attribute(
         EquilibriumError: a network with some causes off has no equilibrium.
         OutOfDomainError: the network's conductances were never calibrated.
     """
-    scope = scope or Scope()
     setting = setting or Setting.of(design, proxy, checkpoint)
+    scope = scope or Scope()
     draws = draws if draws is not None else fitted_draws(setting, scope.dies, design.seed)
     judge = Judge(task, torch.as_tensor(checkpoint.readout_weight), torch.as_tensor(checkpoint.readout_bias))
-    model = DeployedNetwork.nominal(design, proxy, checkpoint.g_pos, checkpoint.g_neg, checkpoint.r_feedback_share)
-    orders = generator(design.seed, Stream.ATTRIBUTION, 10**6 + 2)
+    work = _Work(setting, task, judge, scope, generator(design.seed, Stream.ATTRIBUTION, 10**6 + 2))
+    groups = [work.design(present(setting, design_causes))]
+    of_dies, untrimmed = work.dies(draws)
+    timed = [cause for cause in map(mismatch_cause, draws.own) if cause.group == "read"]
+    groups += [of_dies, work.read([*present(setting, read_causes), *timed], draws)]
+    return Attribution(tuple(group for group in groups if group.costs), untrimmed)
 
-    def costs(group, against, causes, value) -> GroupCosts:  # type: ignore[no-untyped-def]
-        names = [cause.name for cause in causes]
-        shares = shapley(names, value, exact_up_to=scope.exact_up_to, pairs=scope.pairs, rng=orders)
-        return group_costs(group, against, causes, shares)
 
-    nominal = spread_images(len(task.x_test), scope.images * 4)
-    x, y = task.x_test[nominal], task.y_test[nominal]
-    groups = []
-    known = present(setting, design_causes)
-    if known:
-        value = design_value(setting, known, judge, x, y)
-        groups.append(costs("design", "ideal mathematics: the weights before rounding, tanh units", known, value))
-    untrimmed = None
-    own = die_causes(draws)
-    if own:
-        dies = DieNetwork.of(setting, draws, TrimLaw.of(model, trim_inputs(design, task)), trim_inputs(design, task))
-        chosen = [die_images(design, task, die, scope.images) for die in draws.numbers]
-        xs, ys = torch.stack([task.x_test[i] for i in chosen]), torch.stack([task.y_test[i] for i in chosen])
-        reference = setting.nominal().solve(xs.flatten(0, 1)).reading.reshape(*xs.shape[:2], -1)
-        value = die_value(dies, own, judge, xs, ys, reference)
-        groups.append(costs("die", "the nominal network, dies trimmed as in use", own, value))
-        bare = die_value(dies, own, judge, xs, ys, reference, trimmed=False)
-        untrimmed = float(np.sqrt(bare(frozenset(cause.name for cause in own)).mean(axis=0)[0]))
-    timed = [mismatch_cause(name) for name in draws.own if mismatch_cause(name).group == "read"]
-    read = [*present(setting, read_causes), *timed]
-    if read:
-        few = nominal[:: max(1, len(nominal) // scope.images)][: scope.images]
-        share = _tau_errors(setting, draws, [cause.name for cause in timed], len(few))
-        network = ReadNetwork(setting, task.x_test[few], share, design.seed)
-        value = read_value(network, read, judge, task.y_test[few])
-        groups.append(costs("read", "the nominal equilibrium", read, value))
-    return Attribution(tuple(groups), untrimmed)
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The three games of one network. ``orders`` draws orders of causes where there are too many for all subsets."""
+
+    setting: Setting
+    task: Task
+    judge: Judge
+    scope: Scope
+    orders: np.random.Generator
+
+    def design(self, causes: Sequence[Cause]) -> GroupCosts:
+        against = "ideal mathematics: the weights before rounding, tanh units"
+        if not causes:
+            return _nothing("design", against)
+        x, y = self._nominal(self.scope.images * NOMINAL)
+        return self._costs("design", against, causes, design_value(self.setting, causes, self.judge, x, y), 1)
+
+    def dies(self, draws: DieDraws) -> tuple[GroupCosts, float]:
+        """Their costs, and the RMS error of untrimmed dies, %FS."""
+        setting, task, causes = self.setting, self.task, die_causes(draws)
+        law = TrimLaw.of(setting.deployed(), trim_inputs(setting.design, task))
+        network = DieNetwork.of(setting, draws, law, trim_inputs(setting.design, task))
+        chosen = [die_images(setting.design, task, die, self.scope.images) for die in draws.numbers]
+        x, y = (torch.stack([part[i] for i in chosen]) for part in (task.x_test, task.y_test))
+        reference = setting.nominal().solve(x.flatten(0, 1)).reading.reshape(*x.shape[:2], -1)
+        against = "the nominal network, dies trimmed as in use"
+        value = die_value(network, causes, self.judge, x, y, reference)
+        found = self._costs("die", against, causes, value, x.shape[1])
+        bare = die_value(network, causes, self.judge, x, y, reference, trimmed=False)
+        return found, float(np.sqrt(bare(frozenset(cause.name for cause in causes)).mean(axis=0)[0]))
+
+    def read(self, causes: Sequence[Cause], draws: DieDraws) -> GroupCosts:
+        against = "the nominal equilibrium"
+        if not causes:
+            return _nothing("read", against)
+        x, y = self._nominal(self.scope.images * NOMINAL)
+        spread = _tau_errors(self.setting, draws, [cause.name for cause in causes if cause.name in draws.own], len(x))
+        network = ReadNetwork(self.setting, x, spread, self.setting.design.seed)
+        return self._costs("read", against, causes, read_value(network, causes, self.judge, y), 1)
+
+    def _nominal(self, images: int) -> tuple[Tensor, Tensor]:
+        chosen = spread_images(len(self.task.x_test), images)
+        return self.task.x_test[chosen], self.task.y_test[chosen]
+
+    def _costs(self, group: Group, against: str, causes: Sequence[Cause], value: Value, images: int) -> GroupCosts:
+        names, scope = [cause.name for cause in causes], self.scope
+        shares = shapley(names, value, exact_up_to=scope.exact_up_to, pairs=scope.pairs, rng=self.orders)
+        return group_costs(group, against, causes, shares, labels=0 if self.task.regression else images)
+
+
+def _nothing(group: Group, against: str) -> GroupCosts:
+    return GroupCosts(group, against, (), 0.0, 0.0, True, 0)
 
 
 def present(setting: Setting, causes: Sequence[Cause]) -> list[Cause]:

@@ -107,7 +107,7 @@ def same(setting: Setting) -> Setting:
 
 DESIGN_CAUSES: tuple[Cause, ...] = (
     Cause(
-        "sigma shape", "design", "the activation's curve is not a tanh", "train on the curve (done); else another stage",
+        "sigma shape", "design", "the activation's curve is not a tanh", "another stage, or keep training on its curve",
         _shape, _shape_netlist,
     ),
     Cause(

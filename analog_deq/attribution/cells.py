@@ -54,7 +54,7 @@ def without_mismatch(cell: Cell, name: str) -> Cell:
 
 
 def ideal_activation(neuron: Neuron, driver: Cell) -> Cell:
-    """An activation that makes z = tanh(h) behind ``driver``: noiseless, without mismatch, no current from the rails."""
+    """An activation that makes z = tanh(h) behind ``driver``: no noise, no mismatch, no current from the rails."""
     gain = driver.contract.conditions[GAIN].typ if GAIN in driver.contract.conditions else DRIVER_GAIN
     swing = 2 * neuron.z_unit_v / gain
     half = f"{swing / 2!r}*tanh(v(in)/{neuron.v_unit_v!r})"

@@ -20,7 +20,7 @@ from analog_deq.proxy.mapping import quantise
 from analog_deq.proxy.terms import ArrayTerms, array_terms
 from analog_deq.spec import DesignSpec
 from analog_deq.train.checkpoint import Checkpoint
-from analog_deq.train.deployed import ProxyStates
+from analog_deq.train.deployed import DeployedNetwork, ProxyStates
 from analog_deq.train.solving import settle
 
 Array = np.ndarray
@@ -119,6 +119,10 @@ class Setting:
     def nominal(self) -> Loop:
         """The network without mismatch."""
         return Loop.of(self, [self.closed(self.terms(self.seen))], self.activation)
+
+    def deployed(self) -> DeployedNetwork:
+        """The nominal network as training deploys it; OutOfDomainError for what was never calibrated."""
+        return DeployedNetwork.nominal(self.design, self.proxy, self.g_pos, self.g_neg, self.share)
 
     def tau_s(self, load: Array) -> Array:
         """Time constants (..., N) under loads (..., N) in siemens."""

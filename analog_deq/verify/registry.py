@@ -14,6 +14,7 @@ CHECKS: tuple[SheetCheck, ...] = (
     Stability(),
 )
 from analog_deq.verify.checks.attribution import AttributionCheck
+from analog_deq.verify.checks.starts import Starts
 from analog_deq.verify.found import Found
 from analog_deq.verify.sheet import SheetCheck, SheetRun
 

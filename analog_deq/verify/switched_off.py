@@ -20,7 +20,7 @@ from analog_deq.attribution.setting import Setting
 from analog_deq.fit.variation import NEURON_PARAMETERS
 from analog_deq.proxy.mapping import quantise
 from analog_deq.records import Progress
-from analog_deq.train.deployed import DeployedNetwork, Readout
+from analog_deq.train.deployed import Readout
 from analog_deq.train.tasks.task import Task
 from analog_deq.train.trim import TrimLaw
 from analog_deq.verify.dies import DieResult, draw_die, run_dies
@@ -60,7 +60,7 @@ class SwitchedOff:
         chosen = [die_images(design, self.task, die, images) for die in numbers]
         x, y = (torch.stack([part[i] for i in chosen]) for part in (self.task.x_test, self.task.y_test))
         trim = trim_inputs(design, self.task)
-        network = DieNetwork.of(self.setting, draws, TrimLaw.of(self._model(self.setting), trim), trim)
+        network = DieNetwork.of(self.setting, draws, TrimLaw.of(self.setting.deployed(), trim), trim)
         names = frozenset(cause.name for cause in causes) - {TRIM_STEP.name}
         flat = self._equilibria(self.setting, self.setting, x.flatten(0, 1))
         shape = (*x.shape[:2], -1)
@@ -193,12 +193,9 @@ class SwitchedOff:
                     ends[k * IMAGES_PER_DECK + j] = z[-1]
         return ends
 
-    def _model(self, setting: Setting) -> DeployedNetwork:
-        return DeployedNetwork.nominal(setting.design, setting.proxy, setting.g_pos, setting.g_neg, setting.share)
-
     def _run_dies(self, setting: Setting, dies: Sequence[int], images: int, trim: Tensor) -> list[DieResult]:
         setting = setting.changed("verify", images_per_die=min(images, len(self.task.x_test)))
         return run_dies(
-            self.lowered(setting), self._model(setting), self.task.x_test, trim, dies, self.bed, self.progress,
+            self.lowered(setting), setting.deployed(), self.task.x_test, trim, dies, self.bed, self.progress,
             flat=self.flat,
         )  # fmt: skip

@@ -24,10 +24,10 @@ from analog_deq.verify.sheet import SheetRun
 from analog_deq.verify.signoff import Measurement
 from analog_deq.verify.switched_off import SwitchedOff
 
-DIES, IMAGES = 8, 25
+DIES, IMAGES = 8, 50
 """Dies and images of each that the attribution works out on the proxy."""
-CHECKED_DIES, TRANSIENTS = 4, 4
-"""Dies of those on which every cause is switched off in ngspice, and images simulated in time."""
+CHECKED_DIES, CHECKED_IMAGES, TRANSIENTS = 4, 25, 4
+"""Dies and images of each with which a cause is switched off in ngspice, and images simulated in time."""
 ERR, OUTSIDE, FIRST = "net.attribution_err", "net.attribution_outside", "net.first_cause"
 
 
@@ -63,7 +63,7 @@ class AttributionCheck:
             detail = f"the cells' mismatch could not be measured: {problem.reason}"
             lost = Measurement(ERR, None, "%FS", 1, detail=detail, failed_samples=1)
             return Found((lost,), simulated=1, failed=1)
-        removals = removed(base, draws, CHECKED_DIES, IMAGES, TRANSIENTS)
+        removals = removed(base, draws, CHECKED_DIES, CHECKED_IMAGES, TRANSIENTS)
         removals += [base.noise(c, run.noise) for c in present(setting, READ_CAUSES) if c.name == "noise"]
         run.progress.note(f"attribution on the proxy: {len(dies)} dies x {IMAGES} images")
         costs = attribute(

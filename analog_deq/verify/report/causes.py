@@ -12,6 +12,7 @@ from analog_deq.verify.found import Drawing, Section
 from analog_deq.verify.removal import OK, Removal
 from analog_deq.verify.report.svg import INK, PROXY, SPICE, house_style, new_figure, to_svg
 
+Removals = dict[tuple[str, str], Removal]
 TITLE = "What to fix first, and what it buys"
 COLUMNS = (
     "Fix", "Cause", "Costs, %FS (95 %)", "Left without, %FS", "Points (95 %)",
@@ -23,7 +24,7 @@ GUIDE_FS = 1e-3
 
 def fix_section(costs: Attribution, removals: Sequence[Removal]) -> Section:
     """Ranked rows, a cause each: those software does not promise first, then those training already works with."""
-    by_name = {(r.group, r.cause): r for r in removals}
+    by_name: Removals = {(r.group, r.cause): r for r in removals}
     rows = [_row(str(k + 1), cost, costs, by_name) for k, cost in enumerate(costs.to_fix)]
     rows += [_row("trained in", cost, None, by_name) for cost in costs.known]
     return Section("attribution", TITLE, summary(costs), COLUMNS, tuple(rows))
@@ -56,9 +57,7 @@ def summary(costs: Attribution) -> str:
     )
 
 
-def _row(
-    place: str, cost: Cost, costs: Attribution | None, removals: dict[tuple[str, str], Removal]
-) -> tuple[str, ...]:
+def _row(place: str, cost: Cost, costs: Attribution | None, removals: Removals) -> tuple[str, ...]:
     removal = removals.get((cost.cause.group, cost.cause.name))
     both, stated = "digital" if cost.cause.name == "ADC" else "-", ""
     if cost.cause.group == "model":
@@ -66,10 +65,10 @@ def _row(
     elif removal is not None and removal.status != OK:
         both = removal.status
     elif removal is not None:
-        pair = (removal.buys_proxy, removal.buys_spice)
+        pair, note = (removal.buys_proxy, removal.buys_spice), ""
         if not np.isfinite(pair).all():
-            pair = (removal.moves_proxy, removal.moves_spice)
-        both = " / ".join(f"{value:.3g}" for value in pair)
+            pair, note = (removal.moves_proxy, removal.moves_spice), " (how far states move)"
+        both = " / ".join(f"{value:.3g}" if abs(value) >= GUIDE_FS else "0" for value in pair) + note
         stated = f"±{removal.stated_fs:.2g}" + ("" if removal.agrees else ", beyond it")
     low, high = cost.interval_fs
     return (
@@ -104,8 +103,8 @@ def _draw(costs: Attribution, removals: Sequence[Removal]) -> tuple[str, str]:
         spice = moved.get((cost.cause.group, cost.cause.name))
         if spice is not None:
             axis.plot(spice, y, "o", markersize=4.5, color=SPICE)
-    axis.plot([], [], "o", markersize=4.5, color=SPICE, label="moved in ngspice when switched off")
-    axis.barh([0], [0], color=PROXY, alpha=0.85, label="share, not known to training")
+    axis.plot([], [], "o", markersize=4.5, color=SPICE, label="moved in ngspice")
+    axis.barh([0], [0], color=PROXY, alpha=0.85, label="share")
     if costs.known:
         axis.barh([0], [0], color=INK, alpha=0.3, label="share, trained in")
     axis.axvline(0, color=INK, linewidth=0.8)
@@ -113,7 +112,7 @@ def _draw(costs: Attribution, removals: Sequence[Removal]) -> tuple[str, str]:
     axis.yaxis.set_tick_params(length=0)
     axis.set_ylim(-0.6, len(shown) - 0.4)
     axis.set_xlabel("state error (%FS, RMS)")
-    axis.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=3, handlelength=1.2, columnspacing=1.2)
     caption = (
         "Root of each cause's share of the mean squared state error, on the proxy, with 95 % intervals over dies or "
         "inputs; a negative share takes error away. Dots: how far ngspice's states move, RMS, when the cause is "
