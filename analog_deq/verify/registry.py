@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from analog_deq.verify.checks.stability import Stability
+from analog_deq.verify.checks.attribution import AttributionCheck
 from analog_deq.verify.checks.starts import Starts
 from analog_deq.verify.checks.trajectory import Trajectory
 from analog_deq.verify.found import Found
@@ -12,13 +13,8 @@ CHECKS: tuple[SheetCheck, ...] = (
     Trajectory(),
     Starts(),
     Stability(),
+    AttributionCheck(),
 )
-from analog_deq.verify.checks.attribution import AttributionCheck
-from analog_deq.verify.checks.starts import Starts
-from analog_deq.verify.found import Found
-from analog_deq.verify.sheet import SheetCheck, SheetRun
-
-CHECKS: tuple[SheetCheck, ...] = (Starts(), AttributionCheck())
 
 
 def run_checks(run: SheetRun) -> list[Found]:
