@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from analog_deq.verify.checks.stability import Stability
 from analog_deq.verify.checks.attribution import AttributionCheck
+from analog_deq.verify.checks.stability import Stability
 from analog_deq.verify.checks.starts import Starts
 from analog_deq.verify.checks.trajectory import Trajectory
 from analog_deq.verify.found import Found
