@@ -31,7 +31,9 @@ LOOP = 1.2
 
 def rows(*ids: str) -> Limits:
     """A limits file that asks for ``ids`` and judges none."""
-    units = {"net.settle_previous_err": "%", "net.start_spread": "%FS", "net.stability_margin": "1/s"}
+    units = {"net.settle_previous_err": "%", "net.start_spread": "%FS", "net.stability_margin": "1/s"} | dict.fromkeys(
+        ("net.readout_threshold", "net.readout_fixed"), "%FS"
+    )
     check = tuple({"id": name, "quantity": name, "unit": units.get(name, "s")} for name in ids)
     return Limits(schema=1, check=check)  # type: ignore[call-arg,arg-type]
 

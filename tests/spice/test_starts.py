@@ -9,7 +9,7 @@ import pytest
 from dynamics_circuits import rows, sheet_run, skew
 
 from analog_deq.spice.simulator import Simulator
-from analog_deq.verify.checks.starts import ENDINGS, SETTLING, UNIQUE, Starts
+from analog_deq.verify.checks.starts import ENDINGS, READING, SETTLING, UNIQUE, Starts
 from analog_deq.verify.found import Found
 from analog_deq.verify.signoff import Measurement
 
@@ -24,7 +24,8 @@ def test_a_healthy_network_settles_from_anywhere(simulator: Simulator, tmp_path:
     """W = 0.5 in a ring: the slowest mode decays with (1 - 0.5) / tau, which times the settling from image to image."""
     w = 0.5 * np.roll(np.eye(3), 1, axis=1)
     x = np.random.default_rng(4).uniform(-0.8, 0.8, (6, 3))
-    run = sheet_run(w, x, simulator, tmp_path, rows(*SETTLING, *UNIQUE, *ENDINGS), transitions=8, start_images=2)
+    run = sheet_run(w, x, simulator, tmp_path, rows(*SETTLING, *READING, *UNIQUE, *ENDINGS), transitions=8,
+                    start_images=2)  # fmt: skip
     found = Starts().measure(run)
     got = values(found)
     table = found.tables["starts"]
@@ -37,6 +38,12 @@ def test_a_healthy_network_settles_from_anywhere(simulator: Simulator, tmp_path:
     tau = float(run.model.tau_s.max())
     assert 2 * tau < slowest.value < 2 * tau * np.log(2 / 4e-3) + 0.05e-6  # |dz| <= 2, slopes at most 1
     assert got["net.settle_previous_err"].value < 25  # the proxy of the tests is synthetic: its curve is not the cells'
+    # the detector stops within the tolerance of 0.4 %FS by its level; the fixed time is the end of the window
+    assert 0 < got["net.readout_threshold"].value < 0.4
+    assert got["net.readout_fixed"].value < 0.01
+    quiet = table["quiet_s"].dropna()
+    assert len(quiet) == 8
+    assert (quiet < 6e-6).all()
     assert "299 are needed" in got["net.settle_p99"].too_few
     assert found.failed == 0
     waves = found.tables["starts_waves"]
@@ -64,7 +71,7 @@ def test_self_feedback_of_one_and_a_half_latches(simulator: Simulator, tmp_path:
 def test_a_slow_driver_makes_a_skew_loop_oscillate(simulator: Simulator, tmp_path: Path) -> None:
     """|lambda| = 6 against k_max = 3.8 with a driver pole at 10 MHz; with the driver as it is (k_max 11) it settles."""
     x = np.random.default_rng(2).uniform(-0.3, 0.3, (3, 8))
-    asked = rows(*ENDINGS, "net.settle_from_previous")
+    asked = rows(*ENDINGS, *READING, "net.settle_from_previous")
     options = {"weight_class": "free", "transitions": 3, "start_images": 1}
     slow = sheet_run(skew(8), x, simulator, tmp_path, asked, deviations={"driver.fp": 10e6}, **options)
     got = values(Starts().measure(slow))
@@ -72,6 +79,8 @@ def test_a_slow_driver_makes_a_skew_loop_oscillate(simulator: Simulator, tmp_pat
     assert "peak to peak" in got["net.oscillation"].detail
     assert got["net.latch_up"].value == 0
     assert got["net.settle_from_previous"].failed_samples == 3
+    assert got["net.readout_threshold"].failed_samples == 3
+    assert got["net.readout_threshold"].value is None
     fast = values(Starts().measure(sheet_run(skew(8), x, simulator, tmp_path, asked, **options)))
     assert fast["net.oscillation"].value == fast["net.latch_up"].value == 0
     assert fast["net.settle_from_previous"].failed_samples == 0

@@ -13,6 +13,7 @@ from analog_deq.draws import Stream, generator
 from analog_deq.records import OK
 from analog_deq.statistics import dies_needed, quantile_upper_bound
 from analog_deq.verify.found import Found, Section
+from analog_deq.verify.read_outs import FIXED, THRESHOLD, read_out_errors, read_outs
 from analog_deq.verify.sheet import SheetRun
 from analog_deq.verify.signoff import Measurement, Worst
 from analog_deq.verify.starts import Kind, Path, Start, predicted_settling, previous_starts, random_starts, run_starts
@@ -25,6 +26,7 @@ KINDS: tuple[Kind, ...] = ("uniform",) * 8 + ("corner",) * 2 + ("overload",) * 2
 QUANTILE, CONFIDENCE = 0.99, 0.95
 SHOWN = 12
 SETTLING = ("net.settle_from_previous", "net.settle_previous_err", "net.settle_p99")
+READING = (THRESHOLD, FIXED)
 UNIQUE = ("net.unique_fp", "net.start_spread")
 ENDINGS = ("net.oscillation", "net.latch_up")
 
@@ -90,11 +92,11 @@ def _samples(run: SheetRun, starts: Sequence[Start], predicted: Array) -> list[S
 
 @dataclass(frozen=True, slots=True)
 class Starts:
-    """Settling from the previous image, and what becomes of starts all over the swing."""
+    """Settling from the previous image and what is read of it, and what becomes of starts all over the swing."""
 
     @property
     def ids(self) -> tuple[str, ...]:
-        return SETTLING + UNIQUE + ENDINGS
+        return SETTLING + READING + UNIQUE + ENDINGS
 
     def measure(self, run: SheetRun) -> Found:
         """Every transient is a sample; one that ngspice does not finish, or that does not settle, has failed."""
@@ -103,15 +105,21 @@ class Starts:
             return any(run.listed(name) is not None for name in names)
 
         both = listed(ENDINGS)
-        previous = previous_samples(run) if both or listed(SETTLING) else []
+        previous = previous_samples(run) if both or listed(SETTLING + READING) else []
         anywhere = random_samples(run) if both or listed(UNIQUE) else []
         tolerance = run.design.verify.settle_tolerance_fs
         states, unique = unique_states(anywhere, tolerance)
         measurements = [*settling(previous, tolerance), *unique, *endings(run, [*previous, *anywhere], tolerance)]
         samples = [*previous, *anywhere]
+        table = _table(samples, [-1] * len(previous) + states)
+        if listed(READING):
+            paths = [sample.path for sample in previous]
+            for read, column in zip(read_outs(run, paths), ("quiet_s", "fixed_s"), strict=True):
+                measurements.append(read_out_errors(run, paths, read))
+                table[column] = np.concatenate([read.time_s, np.full(len(anywhere), np.nan)])
         return Found(
             tuple(m for m in measurements if run.listed(m.id) is not None),
-            {"starts": _table(samples, [-1] * len(previous) + states), **_waves(previous)},
+            {"starts": table, **_waves(previous)},
             (_section(samples),),
             simulated=len(samples),
             failed=sum(s.tail is None for s in samples),
