@@ -28,6 +28,7 @@ from analog_deq.command import (
     find_input,
     finish,
     finish_diagnosis,
+    finish_record,
     flat_option,
     given,
     jobs_option,
@@ -39,6 +40,7 @@ from analog_deq.command import (
     runs_option,
     timeout_option,
 )
+from analog_deq.errors import EXIT_INCONCLUSIVE, EXIT_PASS
 from analog_deq.signoff_commands import SIGNOFF_COMMANDS
 
 if TYPE_CHECKING:
@@ -215,6 +217,7 @@ def _fine_tune(
 @cli.command()
 @click.argument("checkpoint", type=FILE)
 @click.option("--proxy", required=True, type=FILE, help="The proxy.json the checkpoint was trained through.")
+@click.option("--dry-run", is_flag=True, help="Simulate nothing: show simulations, time, and the n each claim needs.")
 @options(
     design_option, limits_option, cells_option, flat_option, dies_option, jobs_option, executor_option, timeout_option,
     memory_option, runs_option, out_option,
@@ -227,21 +230,32 @@ def verify(
     limits: str | None,
     executor: str | None,
     timeout_s: float | None,
+    dry_run: bool,
     **rest: Any,
 ) -> None:
     """Simulate the whole trained network in ngspice and judge it by limits.
 
-    CHECKPOINT is the net.safetensors that train wrote. The exit code is the verdict.
+    CHECKPOINT is the net.safetensors that train wrote. The exit code is the verdict. With --dry-run it is 0, and 4
+    where a claim needs more samples than the run would take.
 
     \b
     Example
       analog-deq verify net.safetensors --design digits --proxy proxy.json --limits default
+      analog-deq verify net.safetensors --design digits --proxy proxy.json --dies 2218 --dry-run
     """
     from analog_deq import pipeline
     from analog_deq.progress import drawn_progress
     from analog_deq.spice.executors import open_executor
 
     path, judged_by = find_input(design, DESIGNS), find_input(limits, LIMITS) if limits else None
+    if dry_run:
+        from analog_deq import signoff_console
+        from analog_deq.pipeline.forecast_signoff import forecast_signoff
+
+        asked = {name: rest[name] for name in ("proxy", "jobs", "cells", "flat", "dies")}
+        cost = forecast_signoff(checkpoint, design=path, limits=judged_by, **asked)
+        record, code = cost.record(), EXIT_PASS if cost.enough else EXIT_INCONCLUSIVE
+        finish_record(ctx, record, lambda screen: signoff_console.render_forecast(screen, cost), exit_code=code)
     with drawn_progress() as progress, open_executor(executor) as pool:
         result = pipeline.verify(
             checkpoint, design=path, limits=judged_by, progress=progress, executor=pool, **given(timeout_s=timeout_s),

@@ -1,4 +1,4 @@
-"""What a person reads of finished sign-offs: samples simulated again, two held beside each other, baselines."""
+"""What a person reads of sign-offs: what one would cost, samples simulated again, two side by side, baselines."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from analog_deq.console import WIDTH_FOR_SENTENCES, format_value
 if TYPE_CHECKING:
     from analog_deq.pipeline.baselines import Baseline
     from analog_deq.pipeline.compare import Comparison
+    from analog_deq.pipeline.forecast_signoff import SignoffForecast
     from analog_deq.pipeline.replay_signoff import Replayed, ReplayedRow
     from analog_deq.verify.delta import Delta
     from analog_deq.verify.pairs import Paired
@@ -24,6 +25,24 @@ FACTOR = 10
 """A change by more than so many times is no longer shown in per cent."""
 MOST_IN_FULL = 4
 """Up to so many rows are shown column by column; of more, only the columns that differ."""
+
+
+def render_forecast(console: Console, cost: SignoffForecast) -> None:
+    """Prints what a sign-off would simulate, how long it may take, and the samples each claim needs."""
+    table = Table(
+        title=f"{cost.design}: nothing simulated", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+    )
+    table.add_column("what")
+    for name in ("simulations", "decks", "core time"):
+        table.add_column(name, justify="right")
+    for kind in cost.kinds:
+        table.add_row(kind.what, str(kind.simulations), str(kind.decks), format_value(kind.core_s, "s"))
+    console.print(table)
+    console.print(f"about {format_value(cost.seconds, 's')} on {cost.jobs} processes, a guide", markup=False)
+    if cost.checks:
+        console.print(f"on top, the checks {', '.join(cost.checks)}", markup=False, soft_wrap=True)
+    for need in cost.needs:
+        console.print(need.statement(), markup=False, soft_wrap=True, style="" if need.enough else "bold red")
 
 
 def render_replayed(console: Console, found: Replayed) -> None:

@@ -26,6 +26,7 @@ from analog_deq.verify.dynamics import NoiseResult, Settling, run_noise, run_tra
 from analog_deq.verify.found import Drawing, Found, Section
 from analog_deq.verify.limits import Limits
 from analog_deq.verify.lower import LoweredNetwork
+from analog_deq.verify.needed import needs
 from analog_deq.verify.registry import run_checks
 from analog_deq.verify.samples import sample_table, spice_score
 from analog_deq.verify.sheet import SheetRun
@@ -107,6 +108,11 @@ def verify_network(
     x = task.x_test
     solved = model.solve(x, domain_share=None)
     reading, inputs = solved.reading.numpy(), model.inputs(x).numpy()
+    right = None
+    if not task.regression:
+        right = float((readout.predict(solved.reading) == task.y_test).double().mean())
+    for need in needs(limits, design.verify, len(x), right):
+        progress.note(need.statement())
     progress.note(f"equilibria of {len(x)} test images")
     everything = Sweep(network, inputs, solved.h.numpy())
     settler = Settler(model, flat, bends)
