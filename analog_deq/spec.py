@@ -121,6 +121,16 @@ class Crossbar(_Frozen):
         return self
 
 
+class Tiling(_Frozen):
+    """Largest arrays that the layer is cut into: ``rows`` logical rows (two word lines each) by ``columns`` states.
+
+    Tiles are made as equal as they come. Each has wires of its own; between tiles there is no wire resistance.
+    """
+
+    rows: Count
+    columns: Count
+
+
 class Scaling(_Frozen):
     """How much of the conductance range the weights use: R_F is made smaller until the largest weight needs ``g_max``.
 
@@ -300,6 +310,7 @@ class DesignSpec(_Frozen):
     neuron: Neuron = Field(default=None, validate_default=True)  # a family may do without
     family: dict[str, Any] = Field(default_factory=dict)
     crossbar: Crossbar
+    tiling: Annotated[Tiling | None, Field(exclude_if=lambda value: value is None)] = None  # so that old hashes hold
     scaling: Scaling = Scaling()
     converters: Converters = Converters()
     trim: Trim = Trim()
@@ -325,6 +336,8 @@ class DesignSpec(_Frozen):
             raise ValueError(f'family: the mapping "{OPAMP_INTEGRATOR}" has no such table; see [neuron] and [cells]')
         if self.mapping == OPAMP_INTEGRATOR and self.verify.images is not None:
             raise ValueError(f'verify.images: the mapping "{OPAMP_INTEGRATOR}" simulates all of them; leave it out')
+        if self.tiling is not None and self.mapping != OPAMP_INTEGRATOR:
+            raise ValueError(f'tiling: the mapping "{self.mapping}" has one array; leave it out')
         if self.crossbar.both_word_ends and self.mapping not in BOTH_WORD_ENDS:
             raise ValueError(
                 f'crossbar.both_word_ends: the mapping "{self.mapping}" feeds its rows from one end; leave it out'

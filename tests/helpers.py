@@ -91,6 +91,26 @@ def array_resistors(
                 yield f"col{q},{i}", (f"col{q + 1},{i}" if q + 1 < 2 * rows else f"s{i}"), 1 / r_line
 
 
+def tiled_resistors(
+    g_pos: np.ndarray, g_neg: np.ndarray, spans: list[tuple[slice, slice]], r_line: float, r_dac: float
+) -> Iterator[tuple[str, str, float]]:
+    """:func:`array_resistors` of a layer in tiles (logical rows, columns): one DAC a row, wires are each tile's own."""
+    rows, n = g_pos.shape
+    for q in range(2 * (rows - n)):
+        yield f"u{q}", f"entry{q}", 1 / r_dac
+    for t, (own, columns) in enumerate(spans):
+        for k in range(rows)[own]:
+            for sign, g in (("+", g_pos), ("-", g_neg)):
+                q, state = 2 * k + (sign == "-"), k - (rows - n)
+                before = f"entry{q}" if state < 0 else f"z{sign}{state}"
+                for i in range(n)[columns]:
+                    yield before, f"row{t},{q},{i}", 1 / r_line
+                    before = f"row{t},{q},{i}"
+                    yield before, f"col{t},{q},{i}", float(g[k, i])
+                    last = q + 1 == 2 * own.stop
+                    yield f"col{t},{q},{i}", f"s{i}" if last else f"col{t},{q + 1},{i}", 1 / r_line
+
+
 class Nodal:
     """Dense nodal analysis: resistors between named nodes, some of which are held at a voltage."""
 

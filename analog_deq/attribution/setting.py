@@ -19,6 +19,7 @@ from analog_deq.proxy.array import TorchMap, close_terms
 from analog_deq.proxy.mapping import quantise
 from analog_deq.proxy.terms import ArrayTerms, array_terms
 from analog_deq.spec import DesignSpec
+from analog_deq.tiling import design_tiles
 from analog_deq.train.checkpoint import Checkpoint
 from analog_deq.train.deployed import DeployedNetwork, ProxyStates
 from analog_deq.train.solving import settle
@@ -106,7 +107,7 @@ class Setting:
             return array_terms(
                 torch.as_tensor(g[0]), torch.as_tensor(g[1]), r_line_ohm=array.r_line_ohm,
                 r_dac_ohm=array.r_dac_ohm, r_out_ohm=self.proxy.driver.values["r_out_ohm"],
-                both_word_ends=array.both_word_ends,
+                both_word_ends=array.both_word_ends, tiles=design_tiles(self.design),
             )  # fmt: skip
 
     def closed(self, terms: ArrayTerms, deviation: Mapping[str, Array] | None = None) -> TorchMap:

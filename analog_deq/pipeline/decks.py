@@ -17,6 +17,7 @@ from analog_deq.netlists.library import cell_arguments, cell_files, include_line
 from analog_deq.pipeline.inputs import Inputs, StageResult, load_inputs, matching_checkpoint, matching_proxy
 from analog_deq.records import Deck, Op
 from analog_deq.spice.simulator import find_simulator
+from analog_deq.tiling import design_tiles
 from analog_deq.verify.replay import Replay, read_trim, run_line, write_deck
 
 BENCHES: dict[str, AbstractMeasurement] = {
@@ -79,8 +80,9 @@ def _crossbar(inputs: Inputs, checkpoint: Path | None) -> Deck:
     net = matching_checkpoint(checkpoint, inputs)
     array = inputs.design.crossbar
     parameters = CrossbarParameters(
-        net.g_pos, net.g_neg, array.r_line_ohm, array.r_dac_ohm, both_word_ends=array.both_word_ends
-    )
+        net.g_pos, net.g_neg, array.r_line_ohm, array.r_dac_ohm, tiles=design_tiles(inputs.design),
+        both_word_ends=array.both_word_ends,
+    )  # fmt: skip
     rows = 2 * net.g_pos.shape[0]
     synapse = [inputs.cells.synapse]
     lines = [*include_lines(synapse), *flat_lines(parameters, synapse[0])]

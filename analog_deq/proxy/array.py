@@ -12,16 +12,18 @@ around an op-amp).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from analog_deq.errors import SpecError
 from analog_deq.fit.parameters import ProxyParameters
-from analog_deq.proxy.terms import ArrayTerms, array_terms, terms_of_ports
-from analog_deq.reduction import PortAdmittance
+from analog_deq.proxy.terms import ArrayTerms, array_terms
 from analog_deq.spec import DesignSpec
+from analog_deq.tiling import Tile, design_tiles
 
 Array = np.ndarray
 
@@ -104,27 +106,19 @@ def effective_map(
     r_feedback: Array | float = 0.0,
     trim_a: Array | float = 0.0,
     r_line_ohm: float | None = None,
+    tiles: Sequence[Tile] | None = None,
 ) -> EffectiveMap:
     """Exact effective map of an array (logical rows, N), with per-neuron offset, R_F error and trim current.
 
-    OutOfDomainError when a summing node or a driver sees a load, or the wires a resistance, that was not calibrated.
+    ``tiles`` other than the design's own spread the layer over them. OutOfDomainError when a summing node or a driver
+    sees a load, or the wires a resistance, that was not calibrated.
     """
     with torch.no_grad():
         found = linear_map(
             design, proxy, torch.as_tensor(g_pos), torch.as_tensor(g_neg), vos_v=vos_v, r_feedback=r_feedback,
-            trim_a=trim_a, r_line_ohm=r_line_ohm, checked=True,
+            trim_a=trim_a, r_line_ohm=r_line_ohm, tiles=tiles, checked=True,
         )  # fmt: skip
     return _as_numpy(found)
-
-
-def close_loop(
-    design: DesignSpec, proxy: ProxyParameters, reduced: PortAdmittance, *, r_feedback: Array | float = 0.0
-) -> EffectiveMap:
-    """:func:`effective_map` of an array that comes reduced to its ports. OutOfDomainError on loads not calibrated."""
-    r_out = proxy.driver.values["r_out_ohm"]
-    terms = terms_of_ports(reduced, r_out)
-    _require_loads(proxy, terms, r_out)
-    return _as_numpy(close_terms(design, proxy, terms, 0.0, r_feedback, 0.0))
 
 
 def _as_numpy(found: TorchMap) -> EffectiveMap:
@@ -141,15 +135,23 @@ def linear_map(
     r_feedback: Array | float = 0.0,
     trim_a: Array | float = 0.0,
     r_line_ohm: float | None = None,
+    tiles: Sequence[Tile] | None = None,
     checked: bool = False,
 ) -> TorchMap:
-    """:func:`effective_map` with gradients to both conductances; domains only where ``checked``."""
+    """:func:`effective_map` with gradients to both conductances; domains only where ``checked``.
+
+    SpecError for tiles of synapses that bend.
+    """
     line = design.crossbar.r_line_ohm if r_line_ohm is None else r_line_ohm
     r_out = proxy.driver.values["r_out_ohm"]
     array = design.crossbar
+    cuts = design_tiles(design) if tiles is None else tiles
+    if cuts and not proxy.synapse.linear:
+        raise SpecError("tiling: these synapses bend, and their currents are known of one array only; leave it out")
     terms = array_terms(
-        g_pos, g_neg, r_line_ohm=line, r_dac_ohm=array.r_dac_ohm, r_out_ohm=r_out, both_word_ends=array.both_word_ends
-    )
+        g_pos, g_neg, r_line_ohm=line, r_dac_ohm=array.r_dac_ohm, r_out_ohm=r_out, both_word_ends=array.both_word_ends,
+        tiles=cuts,
+    )  # fmt: skip
     if checked:
         proxy.crossbar.require("r_line_ohm", line)
         _require_loads(proxy, terms, r_out)

@@ -7,15 +7,15 @@ close the loop: the terms are of the passive array with those resistances, for w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from analog_deq.array import row_driven_admittance, signed_pairs
+from analog_deq.array import signed_pairs
 from analog_deq.errors import SpecError
-from analog_deq.reduction import PortAdmittance
+from analog_deq.tiling import Tile, layer_admittance
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,11 @@ def array_terms(
     r_dac_ohm: float,
     r_out_ohm: float = 0.0,
     both_word_ends: bool = False,
+    tiles: Sequence[Tile] = (),
 ) -> ArrayTerms:
     """Terms of conductances (..., logical rows, N), float64; segments of ``r_line_ohm``. Exact, as is the gradient.
 
-    With ``both_word_ends`` every source feeds its row at both ends.
+    With ``both_word_ends`` every source feeds its row at both ends; with ``tiles`` the layer is spread over them.
 
     SpecError on shapes or conductances that no array has.
     """
@@ -61,7 +62,7 @@ def array_terms(
         raise SpecError(f"{g_pos.shape[-2]} logical rows cannot hold a bias and {n} states")
     entry = torch.full((rows,), r_dac_ohm, dtype=g.dtype)
     entry[-2 * n :] = r_out_ohm
-    y = row_driven_admittance(g, r_line_ohm=r_line_ohm, r_row_ohm=entry, both_word_ends=both_word_ends)
+    y = layer_admittance(g, tiles, r_line_ohm=r_line_ohm, r_row_ohm=entry, both_word_ends=both_word_ends)
     paired = y[..., 0:rows:2] - y[..., 1:rows:2]  # per volt of a pair
     into = -paired[..., rows:, :]
     drawn = (paired[..., rows - 2 * n : rows : 2, :] - paired[..., rows - 2 * n + 1 : rows : 2, :]) / 2
@@ -78,21 +79,3 @@ def array_terms(
         row_summing=(from_summing[..., 0::2, :] - from_summing[..., 1::2, :]) / 2,
         rows=y[..., states, states],
     )
-
-
-def terms_of_ports(reduced: PortAdmittance, r_out_ohm: float) -> ArrayTerms:
-    """Terms of an array that comes reduced to its ports (several tiles, say), with drivers of ``r_out_ohm`` added."""
-    n, inputs = reduced.states, reduced.y_sources.shape[1] // 2 - 1
-    y_ss, y_sz = reduced.y_ports[:n, :n], reduced.y_ports[:n, n:]
-    y_zs, y_zz = reduced.y_ports[n:, :n], reduced.y_ports[n:, n:]
-    sources = reduced.y_sources[:, 0::2] - reduced.y_sources[:, 1::2]  # per volt of a pair
-    through = np.linalg.inv(np.eye(2 * n) + r_out_ohm * y_zz)
-    rows, sign = y_zz @ through, np.kron(np.eye(n), [[1.0], [-1.0]])
-    into_s, half = y_sz @ through, sign.T / 2
-    into = -(sources[:n] - r_out_ohm * into_s @ sources[n:])
-    drawn = half @ through @ sources[n:]
-    parts = (
-        -into_s @ sign, into[:, :inputs], into[:, inputs], y_ss - r_out_ohm * into_s @ y_zs,
-        half @ rows @ sign, drawn[:, :inputs], drawn[:, inputs], half @ through @ y_zs, rows,
-    )  # fmt: skip
-    return ArrayTerms(*(torch.as_tensor(part) for part in parts))

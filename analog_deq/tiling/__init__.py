@@ -6,10 +6,10 @@ the whole of verify works on it (``LoweredNetwork(..., tiles=...)``), with the f
 
 from analog_deq.tiling.convolution import patches, unrolled, unrolled_mask
 from analog_deq.tiling.partial_sums import Converter, PartialSums, partial_sums
-from analog_deq.tiling.plan import Tile, check_tiles, cut
-from analog_deq.tiling.ports import reduce_tiles
+from analog_deq.tiling.plan import Tile, check_tiles, cut, design_tiles
+from analog_deq.tiling.ports import layer_admittance, reduce_tiles
 
 __all__ = [
-    "Converter", "PartialSums", "Tile", "check_tiles", "cut", "partial_sums", "patches", "reduce_tiles", "unrolled",
-    "unrolled_mask",
+    "Converter", "PartialSums", "Tile", "check_tiles", "cut", "design_tiles", "layer_admittance", "partial_sums",
+    "patches", "reduce_tiles", "unrolled", "unrolled_mask",
 ]  # fmt: skip

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
 
 from analog_deq.errors import SpecError
+from analog_deq.spec import DesignSpec
 
 Array = np.ndarray
 
@@ -64,6 +66,19 @@ def cut(rows: int, columns: int, max_rows: int, max_columns: int, used: Array | 
             if tile is not None:
                 tiles.append(tile)
     return tuple(tiles)
+
+
+def design_tiles(design: DesignSpec) -> tuple[Tile, ...]:
+    """Tiles of a design's layer, as its ``[tiling]`` cuts it; none where it is one array."""
+    if design.tiling is None:
+        return ()
+    sizes = design.sizes
+    return _cut_once(sizes.inputs + 1 + sizes.states, sizes.states, design.tiling.rows, design.tiling.columns)
+
+
+@cache
+def _cut_once(rows: int, columns: int, max_rows: int, max_columns: int) -> tuple[Tile, ...]:
+    return cut(rows, columns, max_rows, max_columns)
 
 
 def check_tiles(tiles: Sequence[Tile], rows: int, columns: int) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -29,17 +29,29 @@ def layer_admittance(
         return row_driven_admittance(g, r_line_ohm=r_line_ohm, r_row_ohm=r_row_ohm, both_word_ends=both_word_ends)
     rows, columns = g.shape[-2:]
     y = torch.zeros(*g.shape[:-2], rows + columns, rows + columns, dtype=g.dtype)
-    for tile in tiles:
+    for tile, part in _reduced(g, tiles, r_line_ohm, both_word_ends):
         own = slice(2 * tile.first_row, 2 * tile.end_row)
         ends = slice(rows + tile.first_column, rows + tile.end_column)
-        part = terminal_admittance(
-            g[..., own, tile.columns], r_word_ohm=r_line_ohm, r_bit_ohm=r_line_ohm, both_word_ends=both_word_ends
-        )
         count = own.stop - own.start
         for at, inside in ((own, slice(0, count)), (ends, slice(count, None))):
             y[..., at, own] += part[..., inside, :count]
             y[..., at, ends] += part[..., inside, count:]
     return behind(y, r_row_ohm)
+
+
+def _reduced(
+    g: Tensor, tiles: Sequence[Tile], r_line_ohm: float, both_word_ends: bool
+) -> Iterator[tuple[Tile, Tensor]]:
+    """Each tile and its terminals' admittance; tiles of one shape are reduced together."""
+    alike: dict[tuple[int, int], list[Tile]] = {}
+    for tile in tiles:
+        alike.setdefault((tile.end_row - tile.first_row, tile.end_column - tile.first_column), []).append(tile)
+    for group in alike.values():
+        cells = [g[..., 2 * tile.first_row : 2 * tile.end_row, tile.columns] for tile in group]
+        y = terminal_admittance(
+            torch.stack(cells), r_word_ohm=r_line_ohm, r_bit_ohm=r_line_ohm, both_word_ends=both_word_ends
+        )
+        yield from zip(group, y, strict=True)
 
 
 def reduce_tiles(

@@ -13,10 +13,10 @@ from analog_deq.equilibrium.certificate import Certificate, certify
 from analog_deq.fit.forms import closed_loop_tau
 from analog_deq.fit.parameters import ProxyParameters, tau_coefficients
 from analog_deq.proxy.activation import TableActivation
-from analog_deq.proxy.array import EffectiveMap, close_loop, effective_map
+from analog_deq.proxy.array import EffectiveMap, effective_map
 from analog_deq.proxy.mapping import quantise
 from analog_deq.spec import DesignSpec
-from analog_deq.tiling import Tile, reduce_tiles
+from analog_deq.tiling import Tile
 from analog_deq.train.solving import settle
 from analog_deq.train.timing import read_from_rest
 
@@ -56,27 +56,18 @@ class DeployedNetwork:
         g_pos: np.ndarray,
         g_neg: np.ndarray,
         share: np.ndarray | None = None,
-        tiles: Sequence[Tile] = (),
+        tiles: Sequence[Tile] | None = None,
     ) -> DeployedNetwork:
         """The array programmed to ``g_pos`` and ``g_neg``, without mismatch: its conductances are those measured.
 
-        With ``tiles`` the layer is spread over several arrays.
+        ``tiles`` other than the design's own spread the layer over them.
 
         OutOfDomainError for a conductance outside the calibrated range.
         """
         proxy.conductance.require("target_siemens", np.concatenate([g_pos, g_neg]))
         relative = 0.0 if share is None else share - 1
         positive, negative = proxy.synapse.seen_arrays(g_pos, g_neg)
-        if tiles:
-            wires = design.crossbar
-            proxy.crossbar.require("r_line_ohm", wires.r_line_ohm)
-            parts = reduce_tiles(
-                positive, negative, tiles, r_line_ohm=wires.r_line_ohm, r_dac_ohm=wires.r_dac_ohm,
-                both_word_ends=wires.both_word_ends,
-            )  # fmt: skip
-            effective = close_loop(design, proxy, parts, r_feedback=relative)
-        else:
-            effective = effective_map(design, proxy, positive, negative, r_feedback=relative)
+        effective = effective_map(design, proxy, positive, negative, r_feedback=relative, tiles=tiles)
         act = TableActivation.nominal(proxy.activation)
         return cls(design, proxy, effective, act, np.ones(design.sizes.states), share)
 

@@ -28,7 +28,7 @@ from analog_deq.proxy.array import source_pattern
 from analog_deq.records import Ac, Alter, AlterStep, Command, Dc, Deck, Noise, Op, Plot, Tran
 from analog_deq.reduction import OneWay, PortAdmittance, mesh, one_way, reduce_array, thin
 from analog_deq.spec import DesignSpec
-from analog_deq.tiling import Tile, reduce_tiles
+from analog_deq.tiling import Tile, design_tiles, reduce_tiles
 from analog_deq.verify.mirror import MIRROR_LIMIT, MirroredRows
 
 Array = np.ndarray
@@ -59,7 +59,7 @@ class LoweredNetwork:
     ``r_out_ohm`` the drivers' measured output resistance, which the thin mesh needs. ``reduced`` is computed unless
     given. ``mirrored`` decks have one coupling a state (:mod:`analog_deq.verify.mirror`); a driver that does not allow
     it makes reading the plot an error, and :meth:`unmirrored` is the network to use instead. With ``tiles`` the layer
-    is spread over several arrays (:mod:`analog_deq.tiling`).
+    is spread over several arrays (:mod:`analog_deq.tiling`); without, over those of the design.
     """
 
     design: DesignSpec
@@ -98,6 +98,8 @@ class LoweredNetwork:
         return cls(design, cells, g_pos, g_neg, klu, proxy.driver.values["r_out_ohm"], scaled, seen=seen)
 
     def __post_init__(self) -> None:
+        if not self.tiles:
+            object.__setattr__(self, "tiles", design_tiles(self.design))
         if self.reduced is None:
             object.__setattr__(self, "reduced", self.reduce())
         object.__setattr__(self, "one_way", one_way(self.array, self.r_out_ohm))

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from harness import EXIT_CODES, PLAN, STAGES, Finished, checks_of, report_of, snapshot
+from harness import EXIT_CODES, PLAN, STAGES, Finished, Invoke, checks_of, report_of, snapshot
 
 from analog_deq.pipeline.inputs import load_inputs, matching_checkpoint, matching_proxy
 from analog_deq.verify.replay import Replay
@@ -251,3 +251,25 @@ def test_a_network_of_which_nothing_simulates_still_gets_its_verdict(
         row["status"] == "pass" for key, row in checks.items() if key.startswith("net.") and key != "net.gamma"
     )
     assert json.loads((work / "signoff" / "report.json").read_text())["verdict"] == "fail"
+
+
+def test_a_design_in_tiles_is_trained_and_verified_in_tiles(work: Path, invoke: Invoke) -> None:
+    """Tables and proxy are those of the untiled design: what calibration measures is the same."""
+    text = (work / "tiny.toml").read_text().replace("dies = 3", "dies = 1") + "\n[tiling]\nrows = 37\ncolumns = 4\n"
+    (work / "tiny.toml").write_text(text)
+    old = invoke(*VERIFY, cwd=work)
+    assert "trained for another design" in old.output
+    trained = invoke("train", "tiny.toml", "--proxy", "proxy.json", "--out", "net.safetensors", cwd=work)
+    assert trained.exit_code == 0, trained.output
+    done = invoke(*VERIFY, cwd=work)
+    assert done.exit_code in EXIT_CODES.values(), done.output
+    checks = checks_of(work / "signoff")
+    for key in ("net.fixed_point_err", "net.anchor_err", "run.failed", "net.noise_ratio", "net.settle_err"):
+        assert checks[key]["status"] == "pass", key
+    wires = invoke(
+        "netlist", "crossbar", "--design", "tiny.toml", "--checkpoint", "net.safetensors", "--out", "x.cir", cwd=work
+    )
+    assert wires.exit_code == 0, wires.output
+    lines = (work / "x.cir").read_text().splitlines()
+    assert sum(line.startswith("Rr") for line in lines) == 2 * 73 * 8
+    assert "Rr0_4 r0 r0_4 2.0" in lines  # the second tile's row begins at the driver

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import A0, R_OUT, S0, Nodal, array_resistors, conductances, design, proxy
+from helpers import A0, R_OUT, S0, Nodal, array_resistors, conductances, design, proxy, tiled_resistors
 
 from analog_deq.errors import OutOfDomainError, SpecError
-from analog_deq.proxy.array import close_loop, effective_map, linear_map, source_pattern
+from analog_deq.proxy.array import effective_map, linear_map, source_pattern
 from analog_deq.proxy.terms import array_terms
-from analog_deq.reduction import reduce_array
 from analog_deq.spec import DesignSpec
+from analog_deq.tiling import cut, design_tiles
 
 INPUTS, STATES = 3, 4
 ROWS = INPUTS + 1 + STATES
@@ -23,8 +23,12 @@ def brute_force(
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """(h, row reading) by one dense linear solve of the whole circuit, drivers at internal levels ``z``."""
     unit, r_feedback = d.neuron.z_unit_v, d.neuron.r_feedback_ohm * (1 + r_error)
-    wires = d.crossbar
-    elements = list(array_resistors(g_pos, g_neg, wires.r_line_ohm, wires.r_dac_ohm, wires.both_word_ends))
+    wires, spans = d.crossbar, [(tile.rows, tile.columns) for tile in design_tiles(d)]
+    elements = list(
+        tiled_resistors(g_pos, g_neg, spans, wires.r_line_ohm, wires.r_dac_ohm)
+        if spans
+        else array_resistors(g_pos, g_neg, wires.r_line_ohm, wires.r_dac_ohm, wires.both_word_ends)
+    )
     for i in range(STATES):
         elements += [(f"d{sign}{i}", f"z{sign}{i}", 1 / R_OUT) for sign in "+-"]
         elements.append((f"s{i}", f"v{i}", 1 / r_feedback[i]))
@@ -49,11 +53,13 @@ def brute_force(
 
 
 @pytest.mark.parametrize(
-    ("r_line", "both_ends"), [(0.0, False), (2.0, False), (20.0, False), (0.0, True), (20.0, True)]
+    ("r_line", "both_ends", "tiles"),
+    [(0.0, False, 0), (2.0, False, 0), (20.0, False, 0), (0.0, True, 0), (20.0, True, 0), (20.0, False, 3)],
 )
 @pytest.mark.parametrize("seed", range(3))
-def test_the_map_equals_the_whole_linear_circuit(r_line, both_ends, seed):
-    d = design(STATES, INPUTS, crossbar={"r_line_ohm": r_line, "both_word_ends": both_ends})
+def test_the_map_equals_the_whole_linear_circuit(r_line, both_ends, tiles, seed):
+    more = {"tiling": {"rows": tiles, "columns": tiles}} if tiles else {}
+    d = design(STATES, INPUTS, crossbar={"r_line_ohm": r_line, "both_word_ends": both_ends}, **more)
     g_pos, g_neg = conductances(ROWS, STATES, seed=seed)
     rng = np.random.default_rng(100 + seed)
     vos, r_error = 1e-3 * rng.standard_normal(STATES), 0.01 * rng.standard_normal(STATES)
@@ -170,13 +176,28 @@ def test_terms_are_those_of_a_batch_of_arrays():
         array_terms(*(g[:STATES] for g in pair()), r_line_ohm=2.0, r_dac_ohm=10.0)
 
 
-def test_an_array_that_comes_as_ports_closes_to_the_same_map():
-    g_pos, g_neg = conductances(ROWS, STATES, seed=7)
-    d = design(STATES, INPUTS)
-    ports = reduce_array(g_pos, g_neg, r_line_ohm=d.crossbar.r_line_ohm, r_dac_ohm=d.crossbar.r_dac_ohm, drive=False)
-    found, expected = close_loop(d, proxy(), ports), effective_map(d, proxy(), g_pos, g_neg)
-    for name in ("w_state", "w_input", "bias", "load", "r_state", "r_input", "r_bias", "closure_a", "r_nudge"):
-        assert np.abs(getattr(found, name) - getattr(expected, name)).max() < 1e-10, name
+def test_a_tiled_layer_has_the_gradient_of_its_tiles():
+    """One step of a conductance, against differences of the map; tiles given here stand before the design's."""
+    d = design(STATES, INPUTS, tiling={"rows": 3, "columns": 2})
+    g_pos, g_neg = (torch.as_tensor(g) for g in conductances(ROWS, STATES, seed=7))
+    leaf = g_pos.clone().requires_grad_()
+    found = linear_map(d, proxy(), leaf, g_neg)
+    (slope,) = torch.autograd.grad(found.w_state[1, 2] + found.bias.sum(), leaf)
+    step = torch.zeros_like(g_pos)
+    step[INPUTS + 1 + 2, 1] = 1e-9
+    up, down = (linear_map(d, proxy(), g_pos + sign * step, g_neg) for sign in (1, -1))
+    difference = (up.w_state[1, 2] + up.bias.sum() - down.w_state[1, 2] - down.bias.sum()) / 2e-9
+    assert float(slope[INPUTS + 1 + 2, 1]) == pytest.approx(float(difference), rel=1e-5)
+    given = effective_map(design(STATES, INPUTS), proxy(), g_pos.numpy(), g_neg.numpy(), tiles=cut(ROWS, STATES, 3, 2))
+    assert np.array_equal(given.w_state, found.w_state.detach().numpy())
+    whole = effective_map(d, proxy(), g_pos.numpy(), g_neg.numpy(), tiles=())
+    assert np.abs(whole.w_state - given.w_state).max() > 1e-6
+
+
+def test_tiles_of_synapses_that_bend_are_refused():
+    bent = proxy().model_copy(update={"synapse": proxy().synapse.model_copy(update={"bend": 0.03})})
+    with pytest.raises(SpecError, match="tiling: these synapses bend"):
+        effective_map(design(STATES, INPUTS, tiling={"rows": 3, "columns": 2}), bent, *conductances(ROWS, STATES))
 
 
 def test_an_integrators_own_resistance_and_input_current_close_the_loop():
