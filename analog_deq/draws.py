@@ -30,6 +30,7 @@ class Stream(IntEnum):
     PROGRAMMING = 14
     ATTRIBUTION = 16
     DYNAMICS = 17
+    CORNERS = 18
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:

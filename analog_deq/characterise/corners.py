@@ -59,37 +59,51 @@ def full_grid(cell: Cell) -> list[Corner]:
 
 def quick_grid(cell: Cell, worst: Sequence[str] = ()) -> list[Corner]:
     """The typical corner and the ``worst`` found by an earlier full run; else slow and fast, hot and cold."""
-    grid = full_grid(cell)
-    names = set(worst)
-    if not names:
-        processes = [p for p in cell.processes if p in {"ss", "ff"}] or list(cell.processes)
-        temperatures = {c.temperature_celsius for c in grid}
-        extremes = {min(temperatures), max(temperatures)}
-        supply = grid[0].vdd_v
-        names = {
-            c.name for c in grid
-            if c.process in processes and c.temperature_celsius in extremes and c.vdd_v == supply
-        }  # fmt: skip
-    return [grid[0], *(c for c in grid[1:] if c.name in names)]
+    return _quick(full_grid(cell), worst)
 
 
 def select_corners(cell: Cell, choice: str, worst: Sequence[str] = ()) -> list[Corner]:
     """Corners of ``typ``, ``quick``, ``full`` or a comma-separated list of names. SpecError lists the known names."""
+    return select_from(full_grid(cell), choice, worst)
+
+
+def select_from(
+    grid: Sequence[Corner], choice: str, worst: Sequence[str] = (), where: str = "--corners"
+) -> list[Corner]:
+    """Corners of a full ``grid`` that starts with the typical one, as :func:`select_corners`; ``where`` asked for them.
+
+    >>> grid = [Corner("tt", 27.0), Corner("tt", -40.0), Corner("tt", 125.0)]
+    >>> [corner.name for corner in select_from(grid, "tt_125C, tt_27C")]
+    ['tt_125C', 'tt_27C']
+    """
     if choice == "typ":
-        return [typical_corner(cell)]
+        return [grid[0]]
     if choice == "quick":
-        return quick_grid(cell, worst)
-    grid = full_grid(cell)
+        return _quick(grid, worst)
     if choice == "full":
-        return grid
+        return list(grid)
     by_name = {corner.name: corner for corner in grid}
     names = [name.strip() for name in choice.split(",") if name.strip()]
     for name in names:
         if name not in by_name:
-            raise SpecError(f"--corners {choice}: no corner {name!r}; use typ, quick, full, or of {', '.join(by_name)}")
+            raise SpecError(f"{where} {choice}: no corner {name!r}; use typ, quick, full, or of {', '.join(by_name)}")
     if not names:
-        raise SpecError("--corners: empty; use typ, quick, full, or names separated by commas")
+        raise SpecError(f"{where}: empty; use typ, quick, full, or names separated by commas")
     return [by_name[name] for name in dict.fromkeys(names)]
+
+
+def _quick(grid: Sequence[Corner], worst: Sequence[str]) -> list[Corner]:
+    names = set(worst)
+    if not names:
+        processes = list(dict.fromkeys(c.process for c in grid))
+        processes = [p for p in processes if p in {"ss", "ff"}] or processes
+        temperatures = {c.temperature_celsius for c in grid}
+        extremes = {min(temperatures), max(temperatures)}
+        names = {
+            c.name for c in grid
+            if c.process in processes and c.temperature_celsius in extremes and c.vdd_v == grid[0].vdd_v
+        }  # fmt: skip
+    return [grid[0], *(c for c in grid[1:] if c.name in names)]
 
 
 def _points(condition: Condition) -> list[float]:

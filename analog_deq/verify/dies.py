@@ -168,10 +168,16 @@ def _reading(network: LoweredNetwork) -> Deck:
         for own, value in zip(errors, values.ravel(), strict=True):
             own[name] = float(value)
     programmed = np.concatenate([network.g_pos.ravel(), network.g_neg.ravel()])
+    cells = [(float(g), own) for g, own in zip(programmed, errors, strict=True)]
+    return reading_deck("every synapse of one die, read back", cells, network)
+
+
+def reading_deck(title: str, programmed: Sequence[tuple[float, dict[str, float]]], network: LoweredNetwork) -> Deck:
+    """Deck that reads synapse cells of a network, each (g in siemens, its errors), at ``READ_V``: ``i(vg0)``..."""
     synapse = [network.cells.synapse]
     return build_deck(
-        "every synapse of one die, read back",
-        synapse_bench([(float(g), own) for g, own in zip(programmed, errors, strict=True)], network.cells, READ_V),
+        title,
+        synapse_bench(programmed, network.cells, READ_V),
         [Op()],
         save=[f"i(vg{k})" for k in range(len(programmed))],
         options=SPICE_OPTIONS,

@@ -354,12 +354,29 @@ class LoweredNetwork:
         saved = saved_vectors(self.states, ("v",), supply=False)
         return self._deck(title, lines, commands, self._options(RESPONSE_RELTOL), saved)
 
-    def noise(self, x: Array, nodes: list[int], start_hz: float, stop_hz: float, *, flat: bool = False) -> Deck:
-        """Output noise of the differential rows of ``nodes`` at the equilibrium of one image ``x`` (inputs,)."""
+    def noise(
+        self,
+        x: Array,
+        nodes: list[int],
+        start_hz: float,
+        stop_hz: float,
+        *,
+        flat: bool = False,
+        sums: Array | None = None,
+    ) -> Deck:
+        """Output noise of the differential rows of ``nodes`` at the equilibrium of one image ``x`` (inputs,).
+
+        Then that of each weighted sum of all rows, ``sums`` (sums, N), which holds how the rows' noise hangs together.
+        """
         lines = self._flat(x[None]) if flat else self._mesh(x[None])
         source = "vx0" if flat else "ij0"
         lines = [f"{line} ac 1" if line.lower().startswith(f"{source} ") else line for line in lines]
-        commands: list[Command] = [Noise(f"v(zp{i},zn{i})", source, NOISE_PER_DECADE, start_hz, stop_hz) for i in nodes]
+        outputs = [f"v(zp{i},zn{i})" for i in nodes]
+        for k, weights in enumerate([] if sums is None else sums):
+            lines += [f"Gsum{k}_{i} 0 sum{k} zp{i} zn{i} {number(w)}" for i, w in enumerate(weights)]
+            lines.append(f"Rsum{k} sum{k} 0 1 noisy=0")
+            outputs.append(f"v(sum{k})")
+        commands: list[Command] = [Noise(output, source, NOISE_PER_DECADE, start_hz, stop_hz) for output in outputs]
         options = {k: v for k, v in self._options(1e-6).items() if k != "klu"}  # ngspice has no .noise under KLU
         return self._deck("output noise of the whole network", lines, commands, options, [])
 

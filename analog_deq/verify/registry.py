@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from analog_deq.verify.checks.attribution import AttributionCheck
+from analog_deq.verify.checks.cells import CELLS, SYNAPSES
+from analog_deq.verify.checks.corner_network import CornerNetworks
+from analog_deq.verify.checks.coverage import Coverage
+from analog_deq.verify.checks.integrator import Integrator
+from analog_deq.verify.checks.noise_flips import NoiseFlips
+from analog_deq.verify.checks.reproducible import Reproducible
 from analog_deq.verify.checks.stability import Stability
 from analog_deq.verify.checks.starts import Starts
 from analog_deq.verify.checks.trajectory import Trajectory
@@ -14,6 +20,13 @@ CHECKS: tuple[SheetCheck, ...] = (
     Starts(),
     Stability(),
     AttributionCheck(),
+    CELLS,
+    SYNAPSES,
+    Integrator(),
+    Coverage(),
+    CornerNetworks(),
+    NoiseFlips(),
+    Reproducible(),
 )
 
 

@@ -18,6 +18,7 @@ from analog_deq.train.checkpoint import Checkpoint
 from analog_deq.train.deployed import DeployedNetwork
 from analog_deq.train.tasks.task import Task
 from analog_deq.verify.campaign import VerifyResult
+from analog_deq.verify.corners import at_corner, corner_named
 from analog_deq.verify.dies import DieResult, draw_die
 from analog_deq.verify.dynamics import round_decade
 from analog_deq.verify.lower import LoweredNetwork
@@ -36,8 +37,8 @@ class Replay:
     klu: bool
     flat: bool
 
-    def network(self, die: int | None, trim_a: np.ndarray | None = None) -> LoweredNetwork:
-        """The nominal network, or one die of it with its trim currents."""
+    def network(self, die: int | None, trim_a: np.ndarray | None = None, corner: str = "") -> LoweredNetwork:
+        """The nominal network, or one die of it with its trim currents; at a corner only for flat decks."""
         nominal = LoweredNetwork.nominal(
             self.design,
             self.cells,
@@ -47,13 +48,17 @@ class Replay:
             self.proxy,
             self.checkpoint.r_feedback_share,
         )
+        if corner:
+            nominal = at_corner(nominal, corner_named(self.design, self.cells, corner))
         return nominal if die is None else replace(draw_die(nominal, die), trim_a=trim_a)
 
-    def deck(self, kind: str, image: int, die: int | None = None, trim_a: np.ndarray | None = None) -> Deck:
+    def deck(
+        self, kind: str, image: int, die: int | None = None, trim_a: np.ndarray | None = None, corner: str = ""
+    ) -> Deck:
         """Deck of one test image: ``equilibrium``, ``transient`` (nominal, from rest) or ``noise``.
 
-        A die whose conductances only a simulation can tell is written flat. SpecError for the transient of a die: its
-        rest state hangs on offsets only its own op-amps know.
+        A die whose conductances only a simulation can tell is written flat, and so is the network at a corner.
+        SpecError for the transient of a die: its rest state hangs on offsets only its own op-amps know.
         """
         if kind == "transient" and die is not None:
             raise SpecError("--analysis transient: only of the nominal circuit; use equilibrium or noise for a die")
@@ -61,8 +66,8 @@ class Replay:
         model = DeployedNetwork.nominal(self.design, self.proxy, net.g_pos, net.g_neg, net.r_feedback_share)
         image_x = self.task.x_test[image : image + 1]
         x = model.inputs(image_x).numpy()
-        network = self.network(die, trim_a)
-        flat = self.flat or bool(network.errors)
+        network = self.network(die, trim_a, corner)
+        flat = self.flat or bool(network.errors) or bool(corner)
         if kind == "transient":
             return network.transients(x, self.proxy.integrator.values["s0_v"], flat=flat)
         if kind == "noise":
@@ -128,10 +133,11 @@ def attach_decks(
         if m.worst is None or m.worst.input is None or not m.worst.deck:
             return m
         kind, image, die = m.worst.deck, m.worst.input, m.worst.die
-        name = f"{kind}-image{image}" + (f"-die{die}" if die is not None else "")
+        corner = m.worst.corner
+        name = f"{kind}-image{image}" + (f"-die{die}" if die is not None else "") + (f"-{corner}" if corner else "")
         if name not in written:
             trim = None if die is None else trims[die]
-            deck = writer.deck(kind, image, die, trim)
+            deck = writer.deck(kind, image, die, trim, corner)
             write_deck(deck, folder / "decks" / name / "deck.cir")
             written[name] = f"cd decks/{name} && {run_line(deck, 'deck.cir')}"
         return replace(m, worst=replace(m.worst, deck=f"decks/{name}/deck.cir", replay=written[name]))

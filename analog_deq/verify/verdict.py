@@ -23,7 +23,7 @@ SCHEMA = "analog_deq.verify_report/2"
 
 @dataclass(frozen=True, slots=True)
 class Worst:
-    """The sample that decides a check, and the command that simulates it again.
+    """The sample that decides a check, and the command that simulates it again. No ``corner``: the typical one.
 
     ``deck`` is the kind of deck that simulates it (``equilibrium``, ``transient``, ``noise``), or empty when none does;
     in a report the path of the deck itself.
@@ -34,6 +34,7 @@ class Worst:
     input: int | None = None
     deck: str = ""
     replay: str = ""
+    corner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,13 @@ def _check_to_dict(check: Check) -> dict[str, Any]:
         "worst_corner": check.worst_corner,
         "worst": None
         if worst is None
-        else {"condition": worst.condition, "die": worst.die, "input": worst.input, "deck": worst.deck},
+        else {
+            "condition": worst.condition,
+            "corner": worst.corner,
+            "die": worst.die,
+            "input": worst.input,
+            "deck": worst.deck,
+        },
         "replay": "" if worst is None else worst.replay,
     }
 

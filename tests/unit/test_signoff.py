@@ -206,7 +206,9 @@ def test_report_survives_its_file_format() -> None:
     data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert data["schema"] == "analog_deq.verify_report/2"
     assert data["checks"][0]["limit"] == {"min": None, "typ": None, "max": 0.2}
-    assert data["checks"][0]["worst"] == {"condition": "r_line 2 ohm", "die": 3, "input": 17, "deck": "decks/a.cir"}
+    assert data["checks"][0]["worst"] == {
+        "condition": "r_line 2 ohm", "corner": "", "die": 3, "input": 17, "deck": "decks/a.cir",
+    }  # fmt: skip
     assert data["checks"][0]["replay"] == worst.replay
     assert data["provenance"] == {"seed": 3, "folder": "runs/verify", "inputs": {"design": "ab12"}, "bad": None}
     again = VerifyReport.from_dict(data)
