@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.spice]
 IMAGES, DIES, IMAGES_PER_DIE = 72, 3, 10
 CHECK_KEYS = {
     "id", "quantity", "value", "unit", "limit", "margin", "n", "failed_samples", "interval", "status", "severity",
-    "judge", "detail", "waived", "worst", "replay", "by_corner", "worst_corner",
+    "judge", "detail", "waived", "worst", "replay", "by_corner", "worst_corner", "lapsed", "confidence",
 }  # fmt: skip
 VERIFY = ("verify", "net.safetensors", "--design", "tiny.toml", "--proxy", "proxy.json", "--out", "signoff")
 
@@ -49,6 +49,7 @@ def test_every_limit_that_few_samples_can_prove_is_met(tiny: Finished) -> None:
 def test_a_run_leaves_the_report_in_every_form(tiny: Finished) -> None:
     names = {path.name for path in tiny.signoff.iterdir()}
     assert {"report.html", "report.json", "junit.xml", "samples.csv", "failures.csv", "signoff.md", "decks"} <= names
+    assert {"provenance.json", "waves"} <= names
     assert "<html" in (tiny.signoff / "report.html").read_text()[:500]
     report = report_of(tiny.folder)
     assert set(report) == {
