@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from analog_deq.records import Deck
+
 if TYPE_CHECKING:
     from analog_deq.verify.signoff import Measurement
 
@@ -55,7 +57,8 @@ class Found:
     """What one check found.
 
     ``tables`` (NAME -> frame) become NAME.csv beside the report: SI units, every simulated sample, a failed one too,
-    with its status. ``simulated`` and ``failed`` count the samples that go into ``run.failed``.
+    with its status. ``simulated`` and ``failed`` count samples that go into ``run.failed``. ``decks`` are standalone
+    decks of worst samples that no other deck simulates, by the name that their measurement's ``worst`` has as ``deck``.
     """
 
     measurements: tuple[Measurement, ...]
@@ -64,3 +67,4 @@ class Found:
     drawings: tuple[Drawing, ...] = ()
     simulated: int = 0
     failed: int = 0
+    decks: Mapping[str, Deck] = field(default_factory=dict)

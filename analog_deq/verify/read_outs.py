@@ -98,7 +98,7 @@ def read_out_errors(run: SheetRun, paths: Sequence[Path], read: ReadOut) -> Meas
             f"; {changed} of {int(good.sum())} labels differ from the equilibrium's, accuracy {still_right:.2f} % "
             f"against {right:.2f} % there"
         )
-    where = Worst(f"nominal, from image {paths[k].start.before}", None, int(images[k]))
+    where = Worst(f"nominal, from image {paths[k].start.before}", None, int(images[k]), paths[k].start.name)
     return Measurement(read.name, PERCENT * float(error[k]), "%FS", n, None, where, detail, lost)
 
 

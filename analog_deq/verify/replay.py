@@ -127,6 +127,7 @@ def attach_decks(
     """``result`` with a deck under ``folder/decks`` for the worst sample of each measurement that names one."""
     writer = Replay(design, proxy, checkpoint, cells, task, klu, flat)
     trims = {r.die: r.trim_a for r in result.dies}
+    own = {name: deck for found in result.found for name, deck in found.decks.items()}
     written: dict[str, str] = {}
 
     def attach(m: Measurement) -> Measurement:
@@ -137,7 +138,7 @@ def attach_decks(
         name = f"{kind}-image{image}" + (f"-die{die}" if die is not None else "") + (f"-{corner}" if corner else "")
         if name not in written:
             trim = None if die is None else trims[die]
-            deck = writer.deck(kind, image, die, trim, corner)
+            deck = own[kind] if kind in own else writer.deck(kind, image, die, trim, corner)
             write_deck(deck, folder / "decks" / name / "deck.cir")
             written[name] = f"cd decks/{name} && {run_line(deck, 'deck.cir')}"
         return replace(m, worst=replace(m.worst, deck=f"decks/{name}/deck.cir", replay=written[name]))

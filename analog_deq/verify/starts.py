@@ -15,7 +15,7 @@ import torch
 
 from analog_deq.equilibrium.settle import integrate, settling_time
 from analog_deq.errors import SimulationError
-from analog_deq.records import OK, Plot, Progress
+from analog_deq.records import OK, Deck, Plot, Progress
 from analog_deq.spice.execution import Outcome
 from analog_deq.train.deployed import DeployedNetwork
 from analog_deq.verify.dynamics import PROXY_STEPS
@@ -38,7 +38,7 @@ class Start:
     """Where the circuit is when ``image`` comes: at input ``before``, with ``kick_a`` (N,) into the summing nodes.
 
     ``h`` (N,) are the pre-activations that the proxy expects there. Without a kick ``before`` is the previous image,
-    with one it is ``image`` itself.
+    with one it is ``image`` itself. ``number`` is its place among the starts of its list.
     """
 
     image: int
@@ -46,6 +46,12 @@ class Start:
     before: int
     kick_a: Array
     h: Array
+    number: int
+
+    @property
+    def name(self) -> str:
+        """A name for files, without the image."""
+        return f"step-from{self.before}" if self.kind == "previous" else f"start{self.number}-{self.kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ class Path:
 def previous_starts(model: DeployedNetwork, h: Array, pairs: Array) -> list[Start]:
     """A start for each (previous image, image) of ``pairs``; ``h`` (images, N) are the proxy's pre-activations."""
     none = np.zeros(model.design.sizes.states)
-    return [Start(int(image), "previous", int(before), none, h[before]) for before, image in pairs]
+    return [Start(int(image), "previous", int(before), none, h[before], k) for k, (before, image) in enumerate(pairs)]
 
 
 def random_starts(
@@ -77,7 +83,7 @@ def random_starts(
     The current that holds h is that which makes it an equilibrium of the proxy: closure (h - W z(h) - u).
     """
     reach = EDGE * min(-model.proxy.activation.start, model.proxy.activation.end)
-    starts = []
+    starts: list[Start] = []
     with torch.no_grad():
         for image in images:
             u = model.drive(x[int(image)][None]).numpy()[0]
@@ -89,8 +95,14 @@ def random_starts(
                 }[kind]  # fmt: skip
                 z = model.act.value(torch.as_tensor(h)[None]).numpy()[0]
                 kick = model.map.closure_a @ (h - model.map.w_state @ z - u)
-                starts.append(Start(int(image), kind, int(image), kick, h))
+                starts.append(Start(int(image), kind, int(image), kick, h, len(starts)))
     return starts
+
+
+def start_deck(network: LoweredNetwork, inputs: Array, starts: Sequence[Start], *, flat: bool = False) -> Deck:
+    """One transient a start, in one deck; ``inputs`` (images, M) are DAC outputs."""
+    before, after = inputs[[s.before for s in starts]], inputs[[s.image for s in starts]]
+    return network.steps(before, after, np.stack([s.kick_a for s in starts]), flat=flat)
 
 
 def run_starts(
@@ -100,16 +112,7 @@ def run_starts(
     blocks = [list(starts[k : k + STARTS_PER_DECK]) for k in range(0, len(starts), STARTS_PER_DECK)]
 
     def simulate(die: LoweredNetwork, parts: list[list[Start]]) -> list[Outcome]:
-        return bed.run(
-            [
-                die.steps(
-                    inputs[[s.before for s in part]], inputs[[s.image for s in part]],
-                    np.stack([s.kick_a for s in part]), flat=flat,
-                )
-                for part in parts
-            ],
-            progress,
-        )  # fmt: skip
+        return bed.run([start_deck(die, inputs, part, flat=flat) for part in parts], progress)
 
     outcomes = simulate(network, blocks) if blocks else []
     plots = [plot for outcome in outcomes if outcome.run is not None for plot in outcome.run.plots]

@@ -9,9 +9,10 @@ import pytest
 from dynamics_circuits import rows, sheet_run, skew
 
 from analog_deq.spice.simulator import Simulator
-from analog_deq.verify.checks.starts import ENDINGS, READING, SETTLING, UNIQUE, Starts
+from analog_deq.verify.checks.starts import READING, Starts
 from analog_deq.verify.found import Found
 from analog_deq.verify.signoff import Measurement
+from analog_deq.verify.start_rows import ENDINGS, SETTLING, UNIQUE
 
 pytestmark = pytest.mark.spice
 

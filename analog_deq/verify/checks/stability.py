@@ -10,7 +10,7 @@ import pandas as pd
 
 from analog_deq.draws import Stream, generator
 from analog_deq.equilibrium.latency import modal_rate
-from analog_deq.records import OK
+from analog_deq.records import OK, Deck
 from analog_deq.verify.dies import DieResult, draw_die
 from analog_deq.verify.found import Found, Section
 from analog_deq.verify.lower import LoweredNetwork
@@ -40,6 +40,7 @@ class Linearised:
     status: str
     poles: Poles | None
     proxy_per_s: float
+    deck: Deck
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,12 @@ class Stability:
         )  # fmt: skip
         where = "nominal" if worst.die is None else "mismatch die"
         measured = Measurement(
-            NAME, margin, "1/s", n, (margin - error, margin + error), Worst(where, worst.die, worst.image), detail, lost
-        )
+            NAME, margin, "1/s", n, (margin - error, margin + error), Worst(where, worst.die, worst.image, "response"),
+            detail, lost,
+        )  # fmt: skip
         tables = {"stability": _table(samples), "poles": _poles_table(samples)}
-        return Found((measured,), tables, (_section(samples),), simulated=n, failed=lost)
+        decks = {"response": worst.deck}
+        return Found((measured,), tables, (_section(samples),), decks=decks, simulated=n, failed=lost)
 
 
 def linearise(run: SheetRun) -> list[Linearised]:
@@ -108,13 +111,14 @@ def linearise(run: SheetRun) -> list[Linearised]:
         for _, image, network in asked
     ]  # fmt: skip
     results = []
-    for (die_number, image, network), outcome in zip(asked, run.bed.run(decks, run.progress), strict=True):
+    outcomes = run.bed.run(decks, run.progress)
+    for (die_number, image, network), deck, outcome in zip(asked, decks, outcomes, strict=True):
         found, status = None, outcome.status
         if outcome.run is not None:
             names = [f"v(v{i})" for i in range(network.states)]
             response = np.stack([plot.columns(names) for plot in outcome.run.plots], axis=2)
             found, status = trusted_poles(2 * np.pi * outcome.run.plots[0].sweep, response, FIRST_TOP / tau)
-        results.append(Linearised(die_number, image, status, found, float(rates[image])))
+        results.append(Linearised(die_number, image, status, found, float(rates[image]), deck))
     return results
 
 

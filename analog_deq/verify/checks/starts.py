@@ -10,49 +10,28 @@ import numpy as np
 import pandas as pd
 
 from analog_deq.draws import Stream, generator
-from analog_deq.records import OK
-from analog_deq.statistics import dies_needed, quantile_upper_bound
+from analog_deq.records import OK, Deck
 from analog_deq.verify.found import Found, Section
 from analog_deq.verify.read_outs import FIXED, THRESHOLD, read_out_errors, read_outs
 from analog_deq.verify.sheet import SheetRun
-from analog_deq.verify.signoff import Measurement, Worst
-from analog_deq.verify.starts import Kind, Path, Start, predicted_settling, previous_starts, random_starts, run_starts
-from analog_deq.verify.tails import Tail, distinct_states, judge_tail
+from analog_deq.verify.start_rows import ENDINGS, SETTLING, UNIQUE, Sample, endings, settling, unique_states
+from analog_deq.verify.starts import (
+    Kind,
+    Start,
+    predicted_settling,
+    previous_starts,
+    random_starts,
+    run_starts,
+    start_deck,
+)
+from analog_deq.verify.tails import judge_tail
 
 Array = np.ndarray
 PERCENT = 100.0
 KINDS: tuple[Kind, ...] = ("uniform",) * 8 + ("corner",) * 2 + ("overload",) * 2
 """Starts of every image whose equilibrium is tried from all over the swing."""
-QUANTILE, CONFIDENCE = 0.99, 0.95
 SHOWN = 12
-SETTLING = ("net.settle_from_previous", "net.settle_previous_err", "net.settle_p99")
 READING = (THRESHOLD, FIXED)
-UNIQUE = ("net.unique_fp", "net.start_spread")
-ENDINGS = ("net.oscillation", "net.latch_up")
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One transient and how it ended; ``tail`` is None where the simulation failed. ``predicted_s`` is the proxy's."""
-
-    path: Path
-    tail: Tail | None
-    predicted_s: float = float("nan")
-
-    @property
-    def start(self) -> Start:
-        return self.path.start
-
-    @property
-    def ending(self) -> str:
-        """How it ended, or why there is no end."""
-        return self.path.status if self.tail is None else self.tail.ending
-
-    @property
-    def where(self) -> str:
-        """The start in words."""
-        kind, before = self.start.kind, self.start.before
-        return f"from image {before}" if kind == "previous" else f"from a {kind} start"
 
 
 def previous_samples(run: SheetRun) -> list[Sample]:
@@ -117,107 +96,22 @@ class Starts:
             for read, column in zip(read_outs(run, paths), ("quiet_s", "fixed_s"), strict=True):
                 measurements.append(read_out_errors(run, paths, read))
                 table[column] = np.concatenate([read.time_s, np.full(len(anywhere), np.nan)])
+        kept = tuple(m for m in measurements if run.listed(m.id) is not None)
         return Found(
-            tuple(m for m in measurements if run.listed(m.id) is not None),
+            kept,
             {"starts": table, **_waves(previous)},
             (_section(samples),),
+            decks=_decks(run, samples, {m.worst.deck for m in kept if m.worst is not None}),
             simulated=len(samples),
             failed=sum(s.tail is None for s in samples),
         )
 
 
-def settling(samples: Sequence[Sample], tolerance: float) -> list[Measurement]:
-    """Worst settling time from a previous image, its prediction, and a bound of what 99 % of the steps stay below."""
-    n = len(samples)
-    good = [s for s in samples if s.tail is not None and s.tail.ending == "settled"]
-    lost = n - len(good)
-    if not good:
-        units = zip(SETTLING, ("s", "%", "s"), strict=True)
-        return [Measurement(name, None, unit, n, detail="no step settled", failed_samples=lost) for name, unit in units]
-    times = np.array([s.tail.settled_s for s in good if s.tail is not None])
-    predicted = np.array([s.predicted_s for s in good])
-    moved = times > 0
-    error = PERCENT * np.abs(predicted[moved] / times[moved] - 1)
-    slow = good[int(np.argmax(times))]
-    bound = quantile_upper_bound(times, QUANTILE, CONFIDENCE) if not lost else None
-    needed = dies_needed(QUANTILE, CONFIDENCE)
-    proves = "" if bound is not None else (
-        f"{n} steps do not bound their {PERCENT * QUANTILE:g} % quantile at {PERCENT * CONFIDENCE:g} %: {needed} are "
-        "needed; set [verify] transitions"
-    )  # fmt: skip
-    spread = f"median {np.median(times):.4g} s, least {times.min():.4g} s, to {PERCENT * tolerance:g} %FS"
-    far = [s for s, m in zip(good, moved, strict=True) if m][int(np.argmax(error))] if moved.any() else slow
-    return [
-        Measurement(
-            SETTLING[0], float(times.max()), "s", n, (float(times.min()), float(times.max())), _worst(slow), spread,
-            lost,
-        ),
-        Measurement(
-            SETTLING[1], float(error.max()) if moved.any() else None, "%", n, None, _worst(far),
-            "largest over steps; the proxy's equation started at the previous image's state", lost,
-        ),
-        Measurement(
-            SETTLING[2], float(times.max()) if bound is None else bound, "s", n, None, _worst(slow),
-            "largest seen" if bound is None else "distribution-free upper bound of the 99 % quantile, 95 % confidence",
-            lost, too_few=proves if not lost else "",
-        ),
-    ]  # fmt: skip
-
-
-def unique_states(samples: Sequence[Sample], tolerance: float) -> tuple[list[int], list[Measurement]]:
-    """Which end state each start reached (-1: none), and how many an image has at most. A start without one failed."""
-    n = len(samples)
-    at_rest = [s.tail is not None and s.tail.ending in ("settled", "elsewhere") for s in samples]
-    states, most, spread, worst = [-1] * n, 0, 0.0, None
-    for image in dict.fromkeys(s.start.image for s in samples):
-        own = [k for k, s in enumerate(samples) if s.start.image == image and at_rest[k]]
-        found, distance = distinct_states(np.array([samples[k].path.z[-1] for k in own]), tolerance)
-        for k, state in zip(own, found, strict=True):
-            states[k] = int(state)
-        count = int(found.max(initial=-1)) + 1
-        if (count, distance) > (most, spread):
-            worst = Worst("nominal, from random starts", None, image)
-        most, spread = max(most, count), max(spread, distance)
-    lost = n - sum(at_rest)
-    images = len({s.start.image for s in samples})
-    detail = f"{n // max(images, 1)} starts of each of {images} images"
-    value = float(most) if most else None
-    return states, [
-        Measurement(UNIQUE[0], value, "", n, None, worst, f"most end states of an image; {detail}", lost),
-        Measurement(UNIQUE[1], PERCENT * spread if most else None, "%FS", n, None, worst, detail, lost),
-    ]
-
-
-def endings(run: SheetRun, samples: Sequence[Sample], tolerance: float) -> list[Measurement]:
-    """How many transients, those of the base campaign included, oscillate, and how many are stuck somewhere else."""
-    rest = [
-        (f"image {t.image} from rest", t.image, judge_tail(*t.trace[:2], run.equilibria.states.z[t.image], tolerance))
-        for t in run.transients
-        if t.trace is not None
-    ]
-    mine = [(f"image {s.start.image} {s.where}", s.start.image, s.tail) for s in samples if s.tail is not None]
-    every = [*rest, *mine]
-    n = len(run.transients) + len(samples)
-    found = []
-    for name, ending in zip(ENDINGS, ("oscillating", "elsewhere"), strict=True):
-        hits = [(text, image, tail) for text, image, tail in every if tail.ending == ending]
-        hits.sort(key=lambda hit: -(hit[2].swing if ending == "oscillating" else hit[2].end_error))
-        worst = Worst(hits[0][0], None, hits[0][1]) if hits else None
-        detail = f"{len(every)} transients with an end"
-        if hits:
-            text, _, tail = hits[0]
-            detail = (
-                f"{text}: {PERCENT * tail.swing:.3g} %FS peak to peak over the last sixth of the window, "
-                f"{tail.growth:.2g} times the sixth before"
-                if ending == "oscillating"
-                else f"{text}: at rest {PERCENT * tail.end_error:.3g} %FS from its equilibrium"
-            )
-        found.append(Measurement(name, float(len(hits)), "", n, None, worst, detail, n - len(every)))
-    return found
-
-
-def _worst(sample: Sample) -> Worst:
-    return Worst(f"nominal, {sample.where}", None, sample.start.image)
+def _decks(run: SheetRun, samples: Sequence[Sample], names: set[str]) -> dict[str, Deck]:
+    """Standalone decks of the starts with these names."""
+    flat = run.flat or not run.proxy.synapse.linear
+    named = {sample.start.name: sample.start for sample in samples if sample.start.name in names}
+    return {name: start_deck(run.network, run.inputs, [start], flat=flat) for name, start in named.items()}
 
 
 def _table(samples: Sequence[Sample], states: Sequence[int]) -> pd.DataFrame:
@@ -226,7 +120,7 @@ def _table(samples: Sequence[Sample], states: Sequence[int]) -> pd.DataFrame:
         tail, start = sample.tail, sample.start
         rows.append(
             {
-                "kind": start.kind, "image": start.image,
+                "kind": start.kind, "number": start.number, "image": start.image,
                 "before": start.before if start.kind == "previous" else -1, "status": sample.path.status,
                 "ending": "" if tail is None else tail.ending, "state": state,
                 "settled_s": np.nan if tail is None else tail.settled_s, "predicted_s": sample.predicted_s,
@@ -236,8 +130,8 @@ def _table(samples: Sequence[Sample], states: Sequence[int]) -> pd.DataFrame:
                 "reversals": -1 if tail is None else tail.reversals,
             }
         )  # fmt: skip
-    columns = ["kind", "image", "before", "status", "ending", "state", "settled_s", "predicted_s", "end_error_fs",
-               "swing_fs", "growth", "reversals"]  # fmt: skip
+    columns = ["kind", "number", "image", "before", "status", "ending", "state", "settled_s", "predicted_s",
+               "end_error_fs", "swing_fs", "growth", "reversals"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
 
 
