@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from analog_deq.attribution.attribute import die_images, spread_images, trim_inputs
-from analog_deq.attribution.causes import TRIM_STEP, Cause, netlist_without, switched_off
+from analog_deq.attribution.causes import TRIM_STEP, Cause, mismatch_cause, netlist_without, switched_off
 from analog_deq.attribution.dies import DieDraws, DieNetwork
 from analog_deq.attribution.games import ReadNetwork
 from analog_deq.attribution.setting import Setting
@@ -113,6 +113,10 @@ class SwitchedOff:
                 lambda off, lowered, keep=spread and cause.name != C_FEEDBACK: sides(off, lowered, keep),  # type: ignore[misc]
             )
         ]  # fmt: skip
+
+    def timed(self, draws: DieDraws) -> list[Cause]:
+        """Mismatch that acts in time only."""
+        return [cause for cause in map(mismatch_cause, draws.own) if cause.group == "read"]
 
     def noise(self, cause: Cause, results: Sequence[NoiseResult]) -> Removal:
         """Noise, from the ``.noise`` runs of the sign-off: its RMS over their nodes is how far it moves a state.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from helpers import design, plan
 
 from analog_deq.attribution.attribute import die_causes, present
 from analog_deq.attribution.causes import DESIGN_CAUSES, READ_CAUSES, Cause, mismatch_cause
+from analog_deq.attribution.cells import with_parameters
 from analog_deq.attribution.setting import Setting
 from analog_deq.calibration.campaign import run_campaign
 from analog_deq.calibration.measurement import Bench
@@ -118,6 +120,22 @@ def test_causes_in_time_off_in_the_netlist_agree_with_the_proxy(built: Built) ->
     moved = {r.cause: r.moves_spice for r in removals}
     assert moved["settling window"] > 1.0
     assert moved["GBW"] > 0.1
+
+
+def test_op_amps_that_slew_agree_with_the_proxy(built: Built) -> None:
+    """At 0.3 V/us an integrator of 0.16 V a unit and 200 ns slews for the first of its time constants."""
+    rate = 0.3e6
+    cells = built.setting.cells
+    assert cells is not None
+    assert cells.opamp is not None
+    slow = replace(cells, opamp=with_parameters(cells.opamp, {"sr": rate}))
+    base = replace(built.base, setting=replace(built.setting, cells=slow, slew_v_per_s=rate))
+    draws = drawn_dies(base.lowered(built.setting), built.response, range(1), built.bed, Progress())
+    causes = [c for c in READ_CAUSES if c.name == "slew"]
+    removals = base.read(causes, draws, 4)
+    assert_agrees(removals, causes)
+    assert removals[0].moves_spice > 1.0
+    assert removals[0].moves_proxy == pytest.approx(removals[0].moves_spice, rel=0.1)
 
 
 def test_a_neurons_response_to_its_mismatch_is_what_the_cells_say(built: Built) -> None:

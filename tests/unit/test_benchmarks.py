@@ -49,6 +49,7 @@ SCRIPTS = (
     "programming",
     "memristor_devices", "node_dies",
     "coverage", "yield_three_sigma",
+    "attribution",
 )  # fmt: skip
 SHARED = ("rows", "gradient_figures", "noisy_cell", "measured_cell", "train_step", "wrong_circuits", "trained_digits")
 KEYS = ["id", "ours", "peer", "peer_name", "ratio", "bar", "holds", "n", "spread", "machine"]

@@ -10,7 +10,7 @@ import pandas as pd
 from torch import as_tensor
 
 from analog_deq.attribution.attribute import Scope, attribute, die_causes, present
-from analog_deq.attribution.causes import DESIGN_CAUSES, MODEL_CAUSE, READ_CAUSES, Cause, mismatch_cause
+from analog_deq.attribution.causes import DESIGN_CAUSES, MODEL_CAUSE, READ_CAUSES
 from analog_deq.attribution.costs import Attribution, Cost, GroupCosts
 from analog_deq.attribution.dies import DieDraws
 from analog_deq.attribution.setting import Setting
@@ -85,9 +85,8 @@ def removed(base: SwitchedOff, draws: DieDraws, dies: int, images: int, transien
     first = draws.first(dies)
     found = base.design(present(base.setting, DESIGN_CAUSES), images)
     found += base.dies(die_causes(first), first, images)
-    timed: list[Cause] = [c for c in present(base.setting, READ_CAUSES) if c.name not in ("noise", "ADC")]
-    timed += [cause for cause in map(mismatch_cause, first.own) if cause.group == "read"]
-    return found + base.read(timed, first, transients)
+    timed = [cause for cause in present(base.setting, READ_CAUSES) if cause.name not in ("noise", "ADC")]
+    return found + base.read([*timed, *base.timed(first)], first, transients)
 
 
 def proxy_error(run: SheetRun) -> GroupCosts | None:
