@@ -15,11 +15,10 @@ from analog_deq.fit.forms import closed_loop_tau
 from analog_deq.fit.parameters import ProxyParameters, tau_coefficients
 from analog_deq.netlists.neuron import NeuronCells
 from analog_deq.proxy.activation import TableActivation
-from analog_deq.proxy.array import TorchMap, close_terms
+from analog_deq.proxy.array import TorchMap, close_terms, network_terms
 from analog_deq.proxy.mapping import quantise
-from analog_deq.proxy.terms import ArrayTerms, array_terms
+from analog_deq.proxy.terms import ArrayTerms
 from analog_deq.spec import DesignSpec
-from analog_deq.tiling import design_tiles
 from analog_deq.train.checkpoint import Checkpoint
 from analog_deq.train.deployed import DeployedNetwork, ProxyStates
 from analog_deq.train.solving import settle
@@ -102,13 +101,8 @@ class Setting:
 
     def terms(self, g: Array) -> ArrayTerms:
         """What an array of conductances ``g`` (2, logical rows, N) does to its ports."""
-        array = self.design.crossbar
         with torch.no_grad():
-            return array_terms(
-                torch.as_tensor(g[0]), torch.as_tensor(g[1]), r_line_ohm=array.r_line_ohm,
-                r_dac_ohm=array.r_dac_ohm, r_out_ohm=self.proxy.driver.values["r_out_ohm"],
-                both_word_ends=array.both_word_ends, tiles=design_tiles(self.design),
-            )  # fmt: skip
+            return network_terms(self.design, self.proxy, torch.as_tensor(g[0]), torch.as_tensor(g[1]))
 
     def closed(self, terms: ArrayTerms, deviation: Mapping[str, Array] | None = None) -> TorchMap:
         """The linear map of an array with the op-amps round it; ``deviation``: vos_v, r_feedback, trim_a, each (N,)."""

@@ -143,19 +143,34 @@ def linear_map(
     SpecError for tiles of synapses that bend.
     """
     line = design.crossbar.r_line_ohm if r_line_ohm is None else r_line_ohm
-    r_out = proxy.driver.values["r_out_ohm"]
+    terms = network_terms(design, proxy, g_pos, g_neg, r_line_ohm=line, tiles=tiles)
+    if checked:
+        proxy.crossbar.require("r_line_ohm", line)
+        _require_loads(proxy, terms, proxy.driver.values["r_out_ohm"])
+    return close_terms(design, proxy, terms, vos_v, r_feedback, trim_a)
+
+
+def network_terms(
+    design: DesignSpec,
+    proxy: ProxyParameters,
+    g_pos: Tensor,
+    g_neg: Tensor,
+    *,
+    r_line_ohm: float | None = None,
+    tiles: Sequence[Tile] | None = None,
+) -> ArrayTerms:
+    """Terms of the design's array, or of its tiles, at these conductances (logical rows, N); with gradients.
+
+    SpecError for tiles of synapses that bend.
+    """
     array = design.crossbar
     cuts = design_tiles(design) if tiles is None else tiles
     if cuts and not proxy.synapse.linear:
         raise SpecError("tiling: these synapses bend, and their currents are known of one array only; leave it out")
-    terms = array_terms(
-        g_pos, g_neg, r_line_ohm=line, r_dac_ohm=array.r_dac_ohm, r_out_ohm=r_out, both_word_ends=array.both_word_ends,
-        tiles=cuts,
+    return array_terms(
+        g_pos, g_neg, r_line_ohm=array.r_line_ohm if r_line_ohm is None else r_line_ohm, r_dac_ohm=array.r_dac_ohm,
+        r_out_ohm=proxy.driver.values["r_out_ohm"], both_word_ends=array.both_word_ends, tiles=cuts,
     )  # fmt: skip
-    if checked:
-        proxy.crossbar.require("r_line_ohm", line)
-        _require_loads(proxy, terms, r_out)
-    return close_terms(design, proxy, terms, vos_v, r_feedback, trim_a)
 
 
 def close_terms(

@@ -99,8 +99,9 @@ def test_with_every_nominal_cause_off_the_network_is_its_software() -> None:
     assert ideal.solve(x).reading.numpy() == pytest.approx(z, abs=1e-6)
 
 
-def test_with_every_nominal_cause_on_it_is_the_deployed_network() -> None:
-    d, p = small(), proxy()
+@pytest.mark.parametrize("changes", [{}, {"crossbar": {"both_word_ends": True}}, {"tiling": {"rows": 7, "columns": 2}}])
+def test_with_every_nominal_cause_on_it_is_the_deployed_network(changes: dict[str, Any]) -> None:
+    d, p = small(**changes), proxy()
     net = network(d, p)
     x = task(d).x_test
     deployed = DeployedNetwork.nominal(d, p, net.g_pos, net.g_neg).solve(x, domain_share=None)
