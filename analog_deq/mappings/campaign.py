@@ -36,6 +36,7 @@ PERCENT = 100.0
 class FamilyResult:
     """Everything measured of one network: what is judged, and what reports and tables draw from.
 
+    ``die_accuracy`` (dies,) in per cent, ``die_drop`` the points a die loses to software on its own images.
     ``elements`` counts the parts of the whole circuit by kind, and its capacitance in farads.
     """
 
@@ -46,6 +47,7 @@ class FamilyResult:
     settled: tuple[Settling, ...]
     noise: tuple[NoiseResult, ...]
     die_accuracy: Array
+    die_drop: Array
     elements: dict[str, float]
     samples: pd.DataFrame
 
@@ -87,7 +89,7 @@ def verify_family(
     noise = _noise(deployed, lowered, x, inputs, images, design, bed, progress)
     measurements.append(compare.noise(noise))
     progress.note(f"{design.verify.dies} mismatch dies")
-    die_rows, frames, accuracy = _dies(family, proxy, programmed, deployed, task, readout, bed, progress)
+    die_rows, frames, accuracy, drop = _dies(family, proxy, programmed, deployed, task, readout, bed, progress)
     measurements += die_rows
     measurements += compare.certificate(checkpoint.certificate, design.certificate.weight_class)
     measurements.append(_fit(proxy))
@@ -97,7 +99,7 @@ def verify_family(
     spice = np.where(found.ok, readout.predict(as_tensor(np.nan_to_num(found.z))).numpy(), -1)
     return FamilyResult(
         tuple(measurements), found, solved, Score.of_labels(int(np.sum(spice == y)), len(y)), tuple(settled), noise,
-        accuracy, count_elements(lowered.flat_deck(inputs[0])), samples,
+        accuracy, drop, count_elements(lowered.flat_deck(inputs[0])), samples,
     )  # fmt: skip
 
 
@@ -182,8 +184,8 @@ def _dies(
     readout: Readout,
     bed: Bed,
     progress: Progress,
-) -> tuple[list[Measurement], list[pd.DataFrame], Array]:
-    """Yield over dies and their distance from the nominal proxy; a frame of samples and the accuracy (%) of each."""
+) -> tuple[list[Measurement], list[pd.DataFrame], Array, Array]:
+    """Yield over dies and their distance from the nominal proxy; frames of samples; accuracy (%) and points lost."""
     design = family.design
     verify = design.verify
     frames, drops, errors, lost = [], [], [], 0
@@ -215,6 +217,7 @@ def _dies(
         ],
         frames,
         accuracy,
+        PERCENT * np.array(drops),
     )
 
 

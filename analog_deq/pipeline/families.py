@@ -35,13 +35,14 @@ from analog_deq.pipeline.kept import keep_inputs
 from analog_deq.provenance import file_sha256, package_sha256, package_version
 from analog_deq.records import OK, Progress
 from analog_deq.runs import open_stage
+from analog_deq.spec import DesignSpec
 from analog_deq.train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from analog_deq.train.tasks.task import Task
 from analog_deq.units import engineering
-from analog_deq.verify.limits import read_limits
+from analog_deq.verify.limits import Limits, read_limits
 from analog_deq.verify.outputs import write_outputs
 from analog_deq.verify.replay import run_line, write_deck
-from analog_deq.verify.report.figures import FixedPointScatter, ReportFigures, ScoreLadder
+from analog_deq.verify.report.figures import DieScores, FixedPointScatter, ReportFigures, ScoreLadder, YieldCurve
 from analog_deq.verify.signoff import Measurement, judge
 from analog_deq.verify.sweeps import Bed
 from analog_deq.verify.verdict import VerifyReport
@@ -167,7 +168,9 @@ def verify(
             inputs.design.name, _summary(inputs, checkpoint, result),
         )  # fmt: skip
         bad = (result.samples["status"] != OK) | (result.samples["predicted"] != result.samples["label"])
-        write_outputs(report, _figures(result, checkpoint), result.samples, result.samples[bad], work)
+        write_outputs(
+            report, _figures(result, checkpoint, inputs.design, limits), result.samples, result.samples[bad], work
+        )
         keep_inputs(
             inputs, proxy_path, checkpoint_path, flat=flat, ngspice=simulator.version, solver=simulator.solver,
             folder=work,
@@ -225,8 +228,13 @@ def _with_decks(
     return replace(result, measurements=tuple(attach(m) for m in result.measurements))
 
 
-def _figures(result: FamilyResult, checkpoint: Checkpoint) -> ReportFigures:
-    ok, missing = result.equilibria.ok, dict.fromkeys(("settling", "transfer", "noise", "dies"), "see the table")
+def _figures(result: FamilyResult, checkpoint: Checkpoint, design: DesignSpec, limits: Limits) -> ReportFigures:
+    ok = result.equilibria.ok
+    missing = {
+        "settling": "of this mapping settling times are kept, not waveforms; see the rows net.settle_*",
+        "noise": "of this mapping totals are kept, not spectra; see the row net.noise_ratio",
+        "transfer": "the fit of this mapping is in its proxy.json; see the rows fit.*",
+    }
     fixed = None
     if ok.any():
         how = "Nominal circuit, whole network in ngspice"
@@ -237,7 +245,17 @@ def _figures(result: FamilyResult, checkpoint: Checkpoint) -> ReportFigures:
     rungs = {name: (PERCENT * s.value, PERCENT * s.low, PERCENT * s.high) for name, s in scores.items()}
     how = "Images never trained on, Wilson intervals, one training seed"
     ladder = ScoreLadder(rungs, result.score.n, ("ours, in ngspice",), how=how)
-    return ReportFigures(fixed, None, None, None, None, ladder, None, missing)
+    verify, allowed = design.verify, PERCENT * design.verify.die_max_drop
+    dies = DieScores(
+        -result.die_drop, None, -allowed, 0.0,
+        how=f"Each die on its own {verify.images_per_die} test images, beside software on the same images",
+        x_label="accuracy minus software's (points)", unit="points",
+    )  # fmt: skip
+    row, yields = limits.row("net.yield_mismatch"), None
+    if row is not None and row.judge == "yield" and row.min is not None and 0 < row.min < PERCENT:
+        how = "Dies in the order of their numbers"
+        yields = YieldCurve(result.die_drop <= allowed + 1e-7, row.min, row.confidence, how=how)
+    return ReportFigures(fixed, dies=dies, ladder=ladder, yields=yields, missing=missing)
 
 
 def _summary(inputs: FamilyInputs, checkpoint: Checkpoint, result: FamilyResult) -> dict[str, object]:

@@ -141,7 +141,7 @@ def verify_inputs(
         samples = result.samples
         failures = failed_samples(result, task)
         transfer = _transfer(tables)
-        drawn = figures(result, inputs.design, proxy, checkpoint, task, transfer)
+        drawn = figures(result, inputs.design, proxy, checkpoint, task, transfer, limits)
         sizes = inputs.design.sizes
         shown = schematics(inputs.cells.named, (sizes.inputs, sizes.states, sizes.outputs), inputs.design.neuron)
         waves = waves_of(result.transients, result.noise, result.equilibria, inputs.design)

@@ -14,6 +14,7 @@ from analog_deq.train.deployed import Readout
 from analog_deq.train.tasks.task import Score, Task
 from analog_deq.verify import compare, regression
 from analog_deq.verify.campaign import PERCENT, VerifyResult
+from analog_deq.verify.limits import Limits
 from analog_deq.verify.report.figures import (
     DieScores,
     FixedPointScatter,
@@ -23,9 +24,11 @@ from analog_deq.verify.report.figures import (
     ScoreLadder,
     SettlingTrace,
     TransferCurve,
+    YieldCurve,
 )
 
 NODES_SHOWN = 8
+YIELD = "net.yield_mismatch"
 
 
 def figures(
@@ -35,6 +38,7 @@ def figures(
     checkpoint: Checkpoint,
     task: Task,
     transfer: CalibrationTable | None,
+    limits: Limits,
 ) -> ReportFigures:
     """Every figure that the run supports; one that it does not is named in ``missing`` with its reason."""
     missing: dict[str, str] = {}
@@ -69,7 +73,15 @@ def figures(
     else:
         curve = _transfer(transfer, design, proxy)
     return ReportFigures(
-        fixed_point, settling, curve, spectrum, dies, _ladder(result, checkpoint, task), answers, missing
+        fixed_point,
+        settling,
+        curve,
+        spectrum,
+        dies,
+        _ladder(result, checkpoint, task),
+        answers,
+        _yields(result, design, task, readout, limits),
+        missing,
     )
 
 
@@ -90,6 +102,20 @@ def _die_scores(result: VerifyResult, design: DesignSpec, task: Task, readout: R
         how=f"Each die on its own {count} test images, beside software on the same images",
         x_label="accuracy minus software's (points)", unit="points",
     )  # fmt: skip
+
+
+def _yields(
+    result: VerifyResult, design: DesignSpec, task: Task, readout: Readout, limits: Limits
+) -> YieldCurve | None:
+    row, verify = limits.row(YIELD), design.verify
+    if row is None or row.judge != "yield" or row.min is None or not 0 < row.min < PERCENT:
+        return None
+    if task.regression:
+        passes = regression.passing_dies(result.dies, task, readout, verify.die_max_rel_err)
+    else:
+        reading = result.proxy.reading.numpy()
+        passes = compare.passing_dies(result.dies, readout, task.y_test.numpy(), reading, verify.die_max_drop)
+    return YieldCurve(passes[YIELD], row.min, row.confidence, how="Trimmed dies in the order of their numbers")
 
 
 def _answers(result: VerifyResult, task: Task) -> OutputScatter:

@@ -62,7 +62,10 @@ def _answer(task: Task, readout: Readout, result: SweepResult, images: Array) ->
 
 
 def failed_samples(result: VerifyResult, task: Task) -> pd.DataFrame:
-    """Samples that failed or are misclassified, and the transients and noise runs without a valid result."""
+    """Samples that failed or are misclassified, and the transients and noise runs without a valid result.
+
+    ``replay`` is the line that simulates the row again in the folder of the report; a lost transient has none.
+    """
     samples = result.samples
     bad = samples["status"] != OK
     if not task.regression:
@@ -74,7 +77,15 @@ def failed_samples(result: VerifyResult, task: Task) -> pd.DataFrame:
         | ({} if task.regression else {"label": int(task.y_test[image]), "predicted": -1})
         for image, status in lost
     ]
-    return pd.concat([samples[bad], pd.DataFrame(rows)], ignore_index=True) if rows else samples[bad]
+    listed = with_replay(samples[bad])
+    if not rows:
+        return listed
+    return pd.concat([listed, pd.DataFrame(rows).assign(replay="")], ignore_index=True)
+
+
+def with_replay(rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows`` of a table of samples, by their numbers in it, and the line that simulates each again."""
+    return rows.assign(replay=[f"analog-deq replay . --row {row}" for row in rows.index])
 
 
 def spice_score(task: Task, equilibria: SweepResult, outputs: Array) -> Score | None:

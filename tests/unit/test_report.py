@@ -22,6 +22,7 @@ from analog_deq.verify.report.figures import (
     ScoreLadder,
     SettlingTrace,
     TransferCurve,
+    YieldCurve,
 )
 from analog_deq.verify.report.html import render_html
 from analog_deq.verify.report.plots import draw_figures
@@ -182,6 +183,8 @@ def test_failed_samples_are_counted_not_hidden() -> None:
     lambda: DieScores(np.zeros(3), np.zeros(2), 92.0),
     lambda: NoiseSpectrum(np.ones(2), np.ones((2, 1)), np.ones(1), np.ones(1), ("a", "b")),
     lambda: OutputScatter(np.zeros((2, 2)), np.zeros((3, 2)), 1.0),
+    lambda: YieldCurve(np.ones(3, dtype=bool), 100.0, 0.95),
+    lambda: YieldCurve(np.ones(0, dtype=bool), 90.0, 0.95),
     lambda: ScoreLadder({}, 10),
     lambda: ScoreLadder({"a": (90.0, 91.0, 95.0)}, 10),
     lambda: ScoreLadder({"a": (93.0, 91.0, 95.0)}, 10, ("b",)),
@@ -216,6 +219,20 @@ def test_a_regression_shows_its_answers_and_errors_where_less_is_better() -> Non
     assert "answers" not in {d.name for d in draw_figures(sample_figures())}
     missing = {d.name: d.caption for d in draw_figures(ReportFigures(missing={"answers": "no equilibrium"}))}
     assert missing["answers"] == "no equilibrium"
+
+
+def test_yield_curve_says_how_many_dies_are_needed() -> None:
+    drawn = {d.name: d for d in draw_figures(ReportFigures(yields=YieldCurve(np.ones(30, dtype=bool), 95.0, 0.95)))}
+    caption = drawn["yields"].caption
+    assert "30 of 30 dies pass" in caption
+    assert "bound 90.50 %" in caption  # 0.05 ** (1 / 30)
+    assert "With 0 failing, 59 dies are needed." in caption
+    assert "if no further die fails" in (drawn["yields"].svg or "")
+    passes = np.arange(100) != 4
+    drawn = {d.name: d for d in draw_figures(ReportFigures(yields=YieldCurve(passes, 95.0, 0.95)))}
+    assert "With 1 failing, 93 dies are needed." in drawn["yields"].caption
+    assert "if no further die fails" not in (drawn["yields"].svg or "")
+    assert "yields" not in {d.name for d in draw_figures(ReportFigures())}
 
 
 def check(**changes: object) -> Check:

@@ -136,6 +136,21 @@ class DieScores:
 
 
 @dataclass(frozen=True, slots=True)
+class YieldCurve:
+    """Which dies passed, (dies,), in the order they were drawn; the yield demanded, in per cent, at ``confidence``."""
+
+    passes: NDArray[np.bool_]
+    limit: float
+    confidence: float
+    how: str = ""
+
+    def __post_init__(self) -> None:
+        _same_shape("YieldCurve", self.passes)
+        if not 0 < self.limit < 100:
+            raise ValueError(f"YieldCurve: limit {self.limit} %; a yield is demanded between 0 and 100 %")
+
+
+@dataclass(frozen=True, slots=True)
 class ScoreLadder:
     """Accuracy, or with ``lower_is_better`` relative error, in per cent by name, in drawing order: (value, low, high).
 
@@ -163,7 +178,8 @@ class ScoreLadder:
 class ReportFigures:
     """The figures of one report. One left out is replaced by its reason in ``missing``, by field name.
 
-    ``answers`` is a regression's own; without it and without a reason the report has no such figure.
+    ``answers`` is a regression's own, ``yields`` that of a sheet which demands a yield; without them and without
+    a reason the report has no such figure.
     """
 
     fixed_point: FixedPointScatter | None = None
@@ -173,4 +189,5 @@ class ReportFigures:
     dies: DieScores | None = None
     ladder: ScoreLadder | None = None
     answers: OutputScatter | None = None
+    yields: YieldCurve | None = None
     missing: Mapping[str, str] = field(default_factory=dict)

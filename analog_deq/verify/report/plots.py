@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from analog_deq.statistics import clopper_pearson, clopper_pearson_lower, dies_needed
 from analog_deq.units import engineering
 from analog_deq.verify.found import Drawing
 from analog_deq.verify.report.figures import (
@@ -21,6 +22,7 @@ from analog_deq.verify.report.figures import (
     ScoreLadder,
     SettlingTrace,
     TransferCurve,
+    YieldCurve,
 )
 from analog_deq.verify.report.svg import BAD, GOOD, INK, PROXY, SPICE, house_style, new_figure, to_svg
 
@@ -196,7 +198,8 @@ def draw_dies(data: DieScores) -> tuple[str, str]:
         reached = int(np.sum(values <= data.limit if data.lower_is_better else values >= data.limit))
         axis.set_ylabel("dies")
         axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axis.set_title(f"{name}: {reached} of {values.size} reach the limit", loc="left")
+        low, high = (100 * share for share in clopper_pearson(reached, values.size))
+        axis.set_title(f"{name}: {reached} of {values.size} reach the limit ({low:.1f} to {high:.1f} %)", loc="left")
         finite = values[np.isfinite(values)]
         if finite.size:
             worst = finite.max() if data.lower_is_better else finite.min()
@@ -206,8 +209,39 @@ def draw_dies(data: DieScores) -> tuple[str, str]:
     axes[-1].set_xlabel(data.x_label)
     axes[0].legend(loc="lower right", ncols=2, handlelength=1.6, columnspacing=1.2, bbox_to_anchor=(1, 1), borderpad=0)
     must = "must not exceed" if data.lower_is_better else "must reach"
-    caption = f"{data.untrimmed.size} dies; {'; '.join(parts)}. A die {must} {data.limit:g} {data.unit}."
+    caption = f"{data.untrimmed.size} dies; {'; '.join(parts)}. A die {must} {data.limit:g} {data.unit}; "
+    caption += "in brackets the exact 95 % interval of the share that does."
     return to_svg(figure, "dies", caption), caption + _left_out(*(values for _, values, _ in rows))
+
+
+@house_style
+def draw_yield(data: YieldCurve) -> tuple[str, str]:
+    """Yield and its exact lower bound after each die, and how many dies the demand needs at the fails so far."""
+    n, fails = data.passes.size, int(np.sum(~data.passes))
+    needed = dies_needed(data.limit / 100, data.confidence, fails)
+    count = np.arange(1, n + 1)
+    passed = np.cumsum(data.passes)
+    bound = [100 * clopper_pearson_lower(int(k), int(m), data.confidence) for k, m in zip(passed, count, strict=True)]
+    figure, (axis,) = new_figure(2.7)
+    axis.step(count, 100 * passed / count, where="mid", color=SPICE, linewidth=1.4, label="dies that pass")
+    axis.plot(count, bound, color=PROXY, linewidth=1.4, label="lower bound")
+    if needed > n:
+        ahead = np.unique(np.linspace(n, needed, 40).round().astype(int))
+        further = [100 * clopper_pearson_lower(int(m) - fails, int(m), data.confidence) for m in ahead]
+        axis.plot(ahead, further, color=PROXY, linewidth=1.2, linestyle=":", label="if no further die fails")
+    axis.axhline(data.limit, color=BAD, linewidth=1.2, linestyle="--", label="demanded")
+    axis.axvline(needed, color=INK, linewidth=0.9, linestyle=":")
+    axis.annotate(f"{needed}", (needed, data.limit), (3, -11), textcoords="offset points", fontsize=8.5)
+    axis.set_ylim(max(0.0, 100 - 4 * (100 - data.limit)), 100 + 0.2 * (100 - data.limit))
+    axis.set_xlim(0, 1.08 * max(n, needed))
+    axis.set_xlabel("dies simulated")
+    axis.set_ylabel("yield (%)")
+    figure.legend(loc="outside upper right", ncols=4, handlelength=1.5, columnspacing=1.0)
+    caption = (
+        f"{n - fails} of {n} dies pass; exact one-sided {100 * data.confidence:g} % bound {bound[-1]:.2f} %, demanded "
+        f"{data.limit:g} %. With {fails} failing, {needed} dies are needed."
+    )
+    return to_svg(figure, "yield", caption), caption
 
 
 @house_style
@@ -242,13 +276,14 @@ _FIGURES: tuple[tuple[str, str, Callable[[Any], tuple[str, str]]], ...] = (
     ("fixed_point", "Resting point: prediction against simulation", draw_fixed_point),
     ("settling", "Settling of one input", draw_settling),
     ("dies", "Accuracy of each die", draw_dies),
+    ("yields", "Yield, as dies were simulated", draw_yield),
     ("noise", "Output noise", draw_noise),
     ("ladder", "Accuracy, from software to circuit", draw_ladder),
     ("transfer", "Neuron curve and its fit", draw_transfer),
 )
 _ERROR_TITLES = {"dies": "Relative error of each die", "ladder": "Relative error, from software to circuit"}
 """Titles of the figures that show an error where others show an accuracy."""
-_OPTIONAL = ("answers",)
+_OPTIONAL = ("answers", "yields")
 
 
 def draw_figures(figures: ReportFigures) -> tuple[Drawing, ...]:
