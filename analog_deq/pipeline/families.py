@@ -43,6 +43,7 @@ from analog_deq.verify.limits import Limits, read_limits
 from analog_deq.verify.outputs import write_outputs
 from analog_deq.verify.replay import run_line, write_deck
 from analog_deq.verify.report.figures import DieScores, FixedPointScatter, ReportFigures, ScoreLadder, YieldCurve
+from analog_deq.verify.samples import with_replay
 from analog_deq.verify.signoff import Measurement, judge
 from analog_deq.verify.sweeps import Bed
 from analog_deq.verify.verdict import VerifyReport
@@ -169,7 +170,11 @@ def verify(
         )  # fmt: skip
         bad = (result.samples["status"] != OK) | (result.samples["predicted"] != result.samples["label"])
         write_outputs(
-            report, _figures(result, checkpoint, inputs.design, limits), result.samples, result.samples[bad], work
+            report,
+            _figures(result, checkpoint, inputs.design, limits),
+            result.samples,
+            with_replay(result.samples[bad]),
+            work,
         )
         keep_inputs(
             inputs, proxy_path, checkpoint_path, flat=flat, ngspice=simulator.version, solver=simulator.solver,
