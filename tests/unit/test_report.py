@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from analog_deq.verify.found import Drawing, Section
 from analog_deq.verify.report.figures import (
     DieScores,
     FixedPointScatter,
@@ -219,6 +220,21 @@ def test_a_regression_shows_its_answers_and_errors_where_less_is_better() -> Non
     assert "answers" not in {d.name for d in draw_figures(sample_figures())}
     missing = {d.name: d.caption for d in draw_figures(ReportFigures(missing={"answers": "no equilibrium"}))}
     assert missing["answers"] == "no equilibrium"
+
+
+def test_sections_carry_their_drawing_and_what_to_fix_comes_last() -> None:
+    sections = tuple(Section(name, f"About {name}", "", ("a",), (("1",),)) for name in ("attribution", "starts"))
+    drawings = [
+        Drawing("attribution", "Costs", "<svg></svg>", "bars"),
+        Drawing("own", "A figure", "<svg></svg>", "dots"),
+    ]
+    text = render_html(replace(sample_report(), sections=sections), ReportFigures(), drawings)
+    order = [text.index(piece) for piece in (
+        '<h2 id="figures">', "dots</figcaption>", ">About starts</h2>", '<h2 id="replay">', ">About attribution</h2>",
+        "bars</figcaption>", '<h2 id="provenance">',
+    )]  # fmt: skip
+    assert order == sorted(order)
+    assert text.count("bars</figcaption>") == 1
 
 
 def test_yield_curve_says_how_many_dies_are_needed() -> None:

@@ -69,6 +69,7 @@ def render_html(
         provenance=list(_flat(report.provenance)),
         replays=_replays(report),
         files=files,
+        named={section.name for section in report.sections},
     )
     return page.lstrip()
 
