@@ -141,6 +141,16 @@ def capability_holds(n: int) -> Holds:
     return holds
 
 
+def student(rng: np.random.Generator, n: int) -> Array:
+    """Samples (n,) with heavier tails than normal ones."""
+    return rng.standard_t(5, n)
+
+
+def skewed(rng: np.random.Generator, n: int) -> Array:
+    """Samples (n,) that lean to one side, log-normal with sd 0.25."""
+    return np.exp(0.25 * rng.standard_normal(n))
+
+
 def quantile_holds(n: int, q: float) -> Holds:
     def holds(rng: np.random.Generator) -> bool | None:
         bound = quantile_upper_bound(rng.exponential(size=n), q)
@@ -206,10 +216,10 @@ def cases() -> tuple[Case, ...]:
         Case("tolerance.normal_30", tolerance_holds(30, normal, three), exact_side=True),
         Case("tolerance.normal_100", tolerance_holds(100, normal, three), exact_side=True),
         Case("tolerance.normal_300", tolerance_holds(300, normal, three), exact_side=True),
-        Case("tolerance.student5_100", tolerance_holds(
-            100, lambda rng, n: rng.standard_t(5, n), float(stats.t.ppf(0.99865, 5))), unclaimed=True),
-        Case("tolerance.lognormal_100", tolerance_holds(
-            100, lambda rng, n: np.exp(0.25 * rng.standard_normal(n)), float(np.exp(0.25 * three))), unclaimed=True),
+        *(Case(f"tolerance.student5_{n}", tolerance_holds(n, student, float(stats.t.ppf(0.99865, 5))), unclaimed=True)
+          for n in (100, 300)),
+        *(Case(f"tolerance.lognormal_{n}", tolerance_holds(n, skewed, float(np.exp(0.25 * three))), unclaimed=True)
+          for n in (100, 300)),
         Case("importance_sampling.linear_4_sigma", importance_holds(4.0), cost=4),
         Case("scaled_sigma.linear_3_sigma", scaled_holds(3.0), cost=8),
         Case("scaled_sigma.linear_3.5_sigma", scaled_holds(3.5), cost=8),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from analog_deq.errors import SpecError
 from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.netlists.neuron import NeuronCells, load_cells
 from analog_deq.pipeline.inputs import load_inputs, matching_checkpoint, matching_proxy
@@ -92,3 +93,12 @@ def stored(checkpoint: Path, proxy_file: Path) -> Trained:
     )
     proxy = matching_proxy(proxy_file, inputs)
     return Trained(inputs.design, proxy, inputs.cells, load_task(inputs.design), found.g_pos, found.g_neg, readout)
+
+
+def network_of(checkpoint: Path | None, proxy_file: Path | None) -> Trained:
+    """The network of a checkpoint and its proxy, or without them the shipped design's, trained now."""
+    if checkpoint is None:
+        return train(base_design(32), reference_proxy())
+    if proxy_file is None:
+        raise SpecError("--proxy: missing; --checkpoint needs the proxy that the network was trained through")
+    return stored(checkpoint, proxy_file)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from rows import Row, add_count, interleave, machine_name, note, parser, show, speed_row, time_row, value_row
-from trained_digits import Trained, base_design, reference_proxy, stored, train
+from trained_digits import Trained, base_design, network_of, reference_proxy, train
 
 from analog_deq.draws import Stream, generator
 from analog_deq.errors import SpecError
@@ -303,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(1)
         simulator = find_simulator()
         machine = machine_name(simulator)
-        net = _network(options.checkpoint, options.proxy)
+        net = network_of(options.checkpoint, options.proxy)
         campaign = Campaign(net, options.images, options.trim_images, simulator.klu)
         weights = "trained" if options.checkpoint is None else file_sha256(options.checkpoint)[:12]
         key = {"weights": weights, "seed": net.design.seed, "images": options.images, "trim": options.trim_images,
@@ -327,15 +327,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             yield from speed_rows(sized, simulator, machine, options.flat_inputs, 4)
 
     return show(rows(), options.json)
-
-
-def _network(checkpoint: Path | None, proxy: Path | None) -> Trained:
-    if checkpoint is None:
-        note("training")
-        return train(base_design(32), reference_proxy())
-    if proxy is None:
-        raise SpecError("--proxy: missing; --checkpoint needs the proxy that the network was trained through")
-    return stored(checkpoint, proxy)
 
 
 if __name__ == "__main__":
