@@ -48,7 +48,7 @@ SCRIPTS = (
     "scaling",
     "programming",
     "memristor_devices", "node_dies",
-    "coverage", "yield_three_sigma",
+    "coverage", "yield_three_sigma", "rare_failures",
     "attribution",
 )  # fmt: skip
 SHARED = ("rows", "gradient_figures", "noisy_cell", "measured_cell", "train_step", "wrong_circuits", "trained_digits")
