@@ -49,13 +49,16 @@ THREE_SIGMA = 0.99865
 WALL_BAR_S = 900.0
 BATCH = 32
 """Dies a worker simulates together: each is two decks."""
-SCALES = (2.0, 2.5, 3.0, 3.5, 4.0, 5.0)
+SCALES = (2.5, 3.0, 3.5, 4.0, 5.0, 6.0)
 FIRST_SCALED = 10**6
 """Dies of wider mismatch are drawn from here on: none of them is a counted die made wider."""
 TIMEOUT_S = 600.0
 FLAT = "one ngspice process of the flat deck per input"
 TIGHT = 1e-8
 AGREE_BAR = 1e-6
+TIMED_DIES = 16
+COST_STEPS = 150
+"""Training steps of a network that only its cost is asked of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of the script."""
     made = parser(__doc__ or "", "python benchmarks/yield_three_sigma.py --state dies.jsonl --parts count")
     add_count(made, "--dies", dies_needed(THREE_SIGMA), "counted dies")
-    add_count(made, "--scaled-dies", 150, "dies at each wider mismatch")
+    add_count(made, "--scaled-dies", 200, "dies at each wider mismatch")
     add_count(made, "--images", 50, "test images of a die")
     add_count(made, "--trim-images", 50, "training images a die is trimmed on")
     made.add_argument("--state", type=Path, default=Path("runs/yield_three_sigma.jsonl"), help="file of finished dies")
@@ -323,8 +326,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             yield from scaled_rows(state, campaign, machine)
         for states in options.states if "speed" in options.parts else ():
             note(f"cost at {states} states")
-            sized = net if states == net.design.sizes.states else train(base_design(states), reference_proxy())
-            yield from speed_rows(sized, simulator, machine, options.flat_inputs, 4)
+            own = net.design.sizes.states == states
+            sized = net if own else train(base_design(states, training={"steps": COST_STEPS}), reference_proxy())
+            yield from speed_rows(sized, simulator, machine, options.flat_inputs, TIMED_DIES)
 
     return show(rows(), options.json)
 

@@ -87,4 +87,4 @@ def test_wider_dies_become_the_estimate_of_scaled_sigma(script: ModuleType, tmp_
     estimate = scaled_sigma(script.SCALES, failures, [150] * 6)
     assert estimate.probability is not None
     assert found["scaled.percent"].ours == pytest.approx(100 * (1 - estimate.probability))
-    assert found["scaled.sigma_x2.failing_percent"].ours == pytest.approx(4.0)
+    assert found["scaled.sigma_x2.5.failing_percent"].ours == pytest.approx(4.0)
