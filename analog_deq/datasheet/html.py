@@ -16,6 +16,7 @@ from analog_deq.datasheet.plots import DrawnFigure, draw_curves, draw_histogram
 from analog_deq.datasheet.sheet import Datasheet
 from analog_deq.records import OK
 from analog_deq.units import engineering
+from analog_deq.verify.report.schematics import draw_cell
 
 MOST_HISTOGRAMS = 12
 MOST_CORRELATIONS = 20
@@ -95,6 +96,7 @@ def render_html(sheet: Datasheet) -> str:
         correlation=_correlation_lines(sheet),
         drawn=[m for m, p in sheet.cell.contract.mismatch.params.items() if p.largest > 0],
         failures=sheet.failures.head(MOST_FAILURES).to_dict("records"),
+        schematic=Markup(draw_cell(sheet.cell.role, sheet.cell).svg or ""),
         figures=[{"title": f.title, "caption": f.caption, "svg": Markup(f.svg)} for f in figures],
     )
 
