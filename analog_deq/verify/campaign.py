@@ -151,7 +151,8 @@ def verify_network(
         return compare.passing_dies(ran, readout, task.y_test.numpy(), reading, design.verify.die_max_drop)
 
     plans = stopping_plans(limits, design.verify.dies)
-    dies, decided = run_until_decided(simulate, passing, plans, design.verify.dies, progress)
+    least = limits.campaign.corner_dies
+    dies, decided = run_until_decided(simulate, passing, plans, design.verify.dies, progress, least=least)
     measurements += with_decisions(_dies(task, dies, readout, equilibria.states.z, reading, design.verify), decided)
     measurements.append(_extracted_die(network, model, plan, dies[0], x, bed, progress))
     measurements += _model_checks(proxy, model, solved, checkpoint)

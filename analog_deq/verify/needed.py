@@ -8,6 +8,10 @@ import numpy as np
 
 from analog_deq.spec import VerifySpec
 from analog_deq.statistics import dies_needed, paired_drop, samples_for_quantile, sequential_dies_needed
+from analog_deq.statistics.normal import FEW_NORMALITY, THREE_SIGMA
+from analog_deq.verify.cell_campaign import DIES as CELL_DIES
+from analog_deq.verify.cell_rows import CELL_ROWS
+from analog_deq.verify.cell_spread import CONFIDENCE
 from analog_deq.verify.limits import LimitCheck, Limits
 from analog_deq.verify.stopping import YIELDS
 
@@ -15,6 +19,8 @@ PERCENT = 100.0
 LARGEST_DROP_SAMPLE = 10**5
 QUANTILES = {"net.settle_p99": 0.99}
 """Rows that state a distribution-free upper bound of a quantile."""
+SPREADS = frozenset(row.id for row in CELL_ROWS if row.statistic == "bound")
+"""Rows that bound the magnitude of nearly all dies of a cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,10 @@ def _need(row: LimitCheck, limits: Limits, spec: VerifySpec, images: int, accura
         q = QUANTILES[row.id]
         claim = f"a bound of the {PERCENT * q:g} % quantile {level}"
         return Need(row.id, claim, "settling times", samples_for_quantile(q, row.confidence), spec.transitions)
+    if row.id in SPREADS:
+        free = samples_for_quantile(THREE_SIGMA, (1 + CONFIDENCE) / 2)
+        claim = f"a bound of {PERCENT * THREE_SIGMA:g} % of dies on either side with {PERCENT * CONFIDENCE:g} %"
+        return Need(row.id, claim, f"dies that pass for normal (else {free})", FEW_NORMALITY, CELL_DIES)
     if row.id == "net.acc_drop" and row.judge == "interval" and row.max is not None and accuracy is not None:
         claim = f"<= {row.max:g} points {level}"
         return Need(row.id, claim, "inputs, no label differing,", inputs_for_drop(row.max / PERCENT, accuracy), images)

@@ -32,11 +32,13 @@ def run_until_decided(
     plans: Mapping[str, SequentialPlan],
     dies: int,
     progress: Progress,
+    *,
+    least: int = 0,
 ) -> tuple[list[DieResult], dict[str, SequentialResult]]:
     """The dies that ran, and what each row of ``plans`` decided; without plans all ``dies`` run at once.
 
     ``simulate`` runs the dies of a range, ``passing`` says which of them pass, by row. A row is judged by the dies up
-    to the look that decided it, whatever the others still need.
+    to the look that decided it, whatever the others still need. At least ``least`` dies run, for other checks to use.
     """
     if not plans:
         return simulate(range(dies)), {}
@@ -45,7 +47,7 @@ def run_until_decided(
         results += simulate(range(len(results), look))
         passed = passing(results)
         found = {name: plan.judge(passed[name]) for name, plan in plans.items()}
-        if all(result.stop for result in found.values()):
+        if len(results) >= least and all(result.stop for result in found.values()):
             break
     progress.note(
         f"{len(results)} of {dies} planned dies ran: every yield row is decided"

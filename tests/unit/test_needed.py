@@ -59,6 +59,9 @@ def test_the_drop_needs_as_many_inputs_as_its_interval(accuracy: float) -> None:
 def test_other_claims_are_named_or_left_out() -> None:
     p99 = only(sheet(id="net.settle_p99", unit="s", max=1e-5), transitions=298)
     assert (p99.needed, p99.has, p99.enough) == (299, 298, False)
+    offset = only(sheet(id="cell.offset", unit="V", max=1e-2))
+    assert (offset.needed, offset.has, offset.enough) == (20, 100, True)
+    assert "else 2731" in offset.statement()
     unknown = only(sheet(id="fit.coverage", min=93, judge="yield"))
     assert (unknown.has, unknown.enough) == (None, True)
     assert "its check says" in unknown.statement()

@@ -55,6 +55,15 @@ def test_dies_stop_when_every_row_is_decided_and_each_keeps_its_own_look() -> No
     assert found[UNTRIMMED].dies < 45
 
 
+def test_dies_that_other_checks_use_run_in_any_case() -> None:
+    def simulate(chosen: range) -> list[Any]:
+        return [SimpleNamespace(die=die) for die in chosen]
+
+    plans = stopping_plans(limits((TRIMMED, 90)), 100)
+    ran, found = run_until_decided(simulate, lambda ran: {TRIMMED: GOOD[: len(ran)]}, plans, 100, Progress(), least=52)
+    assert (len(ran), found[TRIMMED].dies) == (55, 45)
+
+
 def judged(passed: np.ndarray, least: float = 90.0, dies: int = 100) -> Any:
     sheet = limits((TRIMMED, least))
     ran, found = campaign(sheet, {TRIMMED: passed}, dies)
