@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from analog_deq.pipeline.replay_signoff import Replayed
 
 _REPORT = click.Path(exists=True, path_type=Path)
-_TABLE = ".parquet"
+_TABLE, _DECK = ".parquet", "replay.json"
 _baselines_option = click.option(
     "--baselines", type=click.Path(file_okay=False, path_type=Path), default="baselines", show_default=True,
     help="Folder of the baselines.",
@@ -58,14 +58,16 @@ def replay(
 ) -> None:
     """Simulate recorded samples again and compare all printed digits.
 
-    REPORT is the folder that verify wrote, or its report.json. It holds all that is needed. Nothing is taken from
-    earlier runs: each sample is simulated anew, in the sweep of its die, since ngspice walks from image to image. TABLE
-    is a quantities.parquet of characterise. Exit code 1 when a digit differs.
+    REPORT is the folder that verify wrote, its report.json, or a folder of its decks/. It holds all that is needed.
+    Nothing is taken from earlier runs: a row of samples.csv is simulated anew in the sweep of its die, since ngspice
+    walks from image to image; a deck of decks/ by itself. TABLE is a quantities.parquet of characterise. Exit code 1
+    when a digit differs.
 
     \b
     Example
       analog-deq replay signoff/ --row 17
       analog-deq replay signoff/ --check net.fixed_point_max
+      analog-deq replay signoff/decks/transient-image3
       analog-deq replay signoff/ --die 3 --image 12 --trim
       analog-deq replay signoff/ --random 20 --json
       analog-deq replay quantities.parquet --cell opamp_2stage --row 17
@@ -76,22 +78,25 @@ def replay(
         raise click.UsageError("--cell belongs to a quantities.parquet; a sign-off has its own cells")
     from analog_deq import signoff_console
     from analog_deq.pipeline.finished import signoff_folder
-    from analog_deq.pipeline.replay_signoff import replay_rows
+    from analog_deq.pipeline.replay_signoff import replay_samples
     from analog_deq.progress import drawn_progress
     from analog_deq.spice.executors import open_executor
 
-    folder = signoff_folder(source)
     simulation = {name: asked.pop(name) for name in ("jobs", "memory_bytes")}
-    chosen = _rows(folder, rows, **asked)
+    alone = (source / _DECK).is_file()
+    folder = signoff_folder(source.resolve().parent.parent if alone else source)
+    chosen, decks = ((), (source.resolve().name,)) if alone else _samples(folder, rows, **asked)
+    if alone and (rows or any(value is not None for name, value in asked.items() if name != "seed")):
+        raise click.UsageError(f"{source} is one deck; give the sign-off's folder to choose samples")
     with drawn_progress() as progress, open_executor(executor) as pool:
-        found = replay_rows(
-            folder, chosen, executor=pool, progress=progress, **given(timeout_s=timeout_s), **simulation
+        found = replay_samples(
+            folder, chosen, decks, executor=pool, progress=progress, **given(timeout_s=timeout_s), **simulation
         )
     code = EXIT_PASS if found.same else EXIT_SIGNOFF_FAILED
     finish_record(ctx, _record(found), lambda screen: signoff_console.render_replayed(screen, found), exit_code=code)
 
 
-def _rows(
+def _samples(
     folder: Path,
     rows: tuple[int, ...],
     check: str | None,
@@ -100,9 +105,9 @@ def _rows(
     trimmed: bool | None,
     count: int | None,
     seed: int,
-) -> tuple[int, ...]:
-    """Numbers of the rows asked for; UsageError unless they are asked for in exactly one way."""
-    from analog_deq.pipeline.replay_signoff import random_rows, rows_of, rows_of_check
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Rows and decks asked for; UsageError unless they are asked for in exactly one way."""
+    from analog_deq.pipeline.replay_signoff import random_rows, rows_of, sample_of_check
 
     place = image is not None or die is not None
     ways = {"--row": bool(rows), "--check": check is not None, "--image or --die": place, "--random": count is not None}
@@ -111,13 +116,12 @@ def _rows(
         raise click.UsageError(f"say which samples by one of {', '.join(ways)}; {given_ways} is given")
     if trimmed is not None and not place:
         raise click.UsageError("--trim belongs to --die; add that, or leave it out")
-    if rows:
-        return rows
     if check is not None:
-        return rows_of_check(folder, check)
+        of_check, deck = sample_of_check(folder, check)
+        return of_check, () if deck is None else (deck,)
     if count is not None:
-        return random_rows(folder, count, seed)
-    return rows_of(folder, die=die, image=image, trimmed=trimmed)
+        return random_rows(folder, count, seed), ()
+    return rows or rows_of(folder, die=die, image=image, trimmed=trimmed), ()
 
 
 def _record(found: Replayed) -> dict[str, object]:

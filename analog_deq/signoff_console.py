@@ -56,11 +56,11 @@ def render_replayed(console: Console, found: Replayed) -> None:
     if found.recorded_by != found.replayed_by:
         console.print(f"recorded by {found.recorded_by}, replayed by {found.replayed_by}", markup=False)
     verdict = ("EQUAL", "bold green") if found.same else ("DIFFERENT", "bold red")
-    console.print(Text.assemble("digits: ", verdict, f"  ({equal} of {len(found.rows)} rows as recorded)"))
+    console.print(Text.assemble("digits: ", verdict, f"  ({equal} of {len(found.rows)} samples as recorded)"))
 
 
 def _render_row(console: Console, row: ReplayedRow) -> None:
-    title = f"row {row.row}: {_place(row)}"
+    title = f"deck {row.place['deck']}, alone" if row.row is None else f"row {row.row}: {_place(row)}"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("column", no_wrap=True)
     table.add_column("recorded", justify="right", overflow="fold")

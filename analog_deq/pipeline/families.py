@@ -41,7 +41,7 @@ from analog_deq.train.tasks.task import Task
 from analog_deq.units import engineering
 from analog_deq.verify.limits import Limits, read_limits
 from analog_deq.verify.outputs import write_outputs
-from analog_deq.verify.replay import run_line, write_deck
+from analog_deq.verify.replay import write_deck
 from analog_deq.verify.report.figures import DieScores, FixedPointScatter, ReportFigures, ScoreLadder, YieldCurve
 from analog_deq.verify.samples import with_replay
 from analog_deq.verify.signoff import Measurement, judge
@@ -214,7 +214,7 @@ def _with_decks(
     klu: bool,
     folder: Path,
 ) -> FamilyResult:
-    """``result`` with the full netlist of the worst nominal image of each check, and the line that runs it."""
+    """``result`` with the full netlist of the worst nominal image of each check, and the line that replays it."""
     programmed = torch.stack([torch.as_tensor(checkpoint.g_pos), torch.as_tensor(checkpoint.g_neg)]).numpy()
     lowered = inputs.family.lower(proxy, programmed, klu)
     x = inputs.family.deploy(proxy, programmed).inputs(task.x_test).numpy()
@@ -227,7 +227,7 @@ def _with_decks(
         name = f"equilibrium-image{m.worst.input}"
         deck = lowered.flat_deck(x[m.worst.input])
         write_deck(deck, folder / "decks" / name / "deck.cir")
-        replay = f"cd decks/{name} && {run_line(deck, 'deck.cir')}"
+        replay = f"analog-deq replay . --image {m.worst.input}"
         return replace(m, worst=replace(m.worst, deck=f"decks/{name}/deck.cir", replay=replay))
 
     return replace(result, measurements=tuple(attach(m) for m in result.measurements))

@@ -1,4 +1,7 @@
-"""Rows of a sign-off's ``samples.csv`` simulated again, without any kept run, and compared to their recorded digits."""
+"""Samples of a sign-off simulated again, without any kept run, and compared to their recorded digits.
+
+A row of ``samples.csv`` in the sweep it was part of; a deck under ``decks/`` by itself.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,9 @@ from analog_deq.records import Progress
 from analog_deq.spice.process import limits_of
 from analog_deq.spice.simulator import find_simulator
 from analog_deq.verify.again import TRIMMED, Again
+from analog_deq.verify.alone import RECORD, read_alone, run_alone
 from analog_deq.verify.outputs import csv_text
-from analog_deq.verify.replay import read_trim
+from analog_deq.verify.replay import Replay, read_trim
 from analog_deq.verify.sweeps import Bed
 
 TIMEOUT_S = 300.0
@@ -33,9 +37,12 @@ PLACE = ("die", "trim", "image")
 
 @dataclass(frozen=True, slots=True)
 class ReplayedRow:
-    """One row of ``samples.csv``, counted from 0: what it recorded and what came out again, as printed."""
+    """One sample: what was recorded and what came out again, as printed.
 
-    row: int
+    ``row`` is its number in ``samples.csv``, from 0; None for a deck that ran alone.
+    """
+
+    row: int | None
     place: dict[str, str]
     recorded: dict[str, str]
     replayed: dict[str, str]
@@ -84,18 +91,26 @@ def rows_of(
     return tuple(int(k) for k in np.flatnonzero(at))
 
 
-def rows_of_check(folder: Path, check: str) -> tuple[int, ...]:
-    """Numbers of the rows of the sample that decided a check: SpecError when there is no such check or sample."""
+def sample_of_check(folder: Path, check: str) -> tuple[tuple[int, ...], str | None]:
+    """The sample that decided a check: its rows in ``samples.csv``, and the name of its deck under ``decks/``.
+
+    A transient or noise has a deck only, and a deck that recorded nothing is None. SpecError when there is no such
+    check, or no sample of it that can be replayed.
+    """
     checks = {row.id: row for row in read_report(folder).checks}
     if check not in checks:
         raise SpecError(f"--check {check}: not in {folder / 'report.json'}; it has {', '.join(checks)}")
     worst = checks[check].worst
-    if worst is None or worst.input is None:
+    if worst is None or worst.input is None or not worst.deck:
+        place = "none of which decides it alone" if worst is None else f"the worst at {worst.condition}, without a deck"
         raise SpecError(
-            f"--check {check}: a figure over {checks[check].n} samples, none of which decides it; replay some of them "
-            "with --row or --random"
+            f"--check {check}: a figure over {checks[check].n} samples, {place}; replay rows of samples.csv with --row "
+            "or --random"
         )
-    return rows_of(folder, die=worst.die, image=worst.input)
+    deck = (folder / worst.deck).parent
+    alone = deck.name if (deck / RECORD).is_file() else None
+    in_table = alone is None or read_alone(deck).sample.kind == "equilibrium"
+    return rows_of(folder, die=worst.die, image=worst.input) if in_table else (), alone
 
 
 def random_rows(folder: Path, count: int, seed: int) -> tuple[int, ...]:
@@ -105,9 +120,10 @@ def random_rows(folder: Path, count: int, seed: int) -> tuple[int, ...]:
     return tuple(int(k) for k in np.sort(chosen))
 
 
-def replay_rows(
+def replay_samples(
     folder: Path,
-    rows: Sequence[int],
+    rows: Sequence[int] = (),
+    decks: Sequence[str] = (),
     *,
     jobs: int | None = None,
     timeout_s: float = TIMEOUT_S,
@@ -115,9 +131,10 @@ def replay_rows(
     executor: Executor | None = None,
     progress: Progress,
 ) -> Replayed:
-    """Rows ``rows`` of a sign-off simulated again: each in the whole sweep it was part of, in a new, empty run folder.
+    """Rows of a sign-off's ``samples.csv`` and decks by name under its ``decks/``, simulated in a new run folder.
 
-    SchemaError when the sign-off kept no inputs or they were altered, SpecError for a row that it does not have.
+    A row is simulated in the whole sweep it was part of, a deck by itself. SchemaError when the sign-off kept no inputs
+    or something was altered, SpecError for a row that it does not have.
     """
     recorded = sample_texts(folder)
     for row in rows:
@@ -127,22 +144,47 @@ def replay_rows(
             )
     kept = read_kept(folder)
     simulator = find_simulator()
+    with tempfile.TemporaryDirectory(prefix="analog-deq-replay-") as scratch:
+        bed = Bed(simulator, Path(scratch), jobs, timeout_s, limits_of(memory_bytes), executor)
+        compared = _replay_rows(kept, folder, recorded, rows, bed, progress) if rows else []
+        compared += [_replay_deck(kept, folder / "decks" / name, bed, progress) for name in decks]
+    return Replayed(
+        folder, tuple(compared), f"ngspice {kept.ngspice} ({kept.solver})",
+        f"ngspice {simulator.version} ({simulator.solver})",
+    )  # fmt: skip
+
+
+def _replay_rows(
+    kept: Kept, folder: Path, recorded: pd.DataFrame, rows: Sequence[int], bed: Bed, progress: Progress
+) -> list[ReplayedRow]:
     place = [name for name in PLACE if name in recorded]
     chosen = recorded.iloc[list(rows)]
     trims = chosen["trim"] if "trim" in place else ["none"] * len(chosen)
     keys = {(int(die), str(trim)) for die, trim in zip(chosen["die"], trims, strict=True)}
     found = []
-    with tempfile.TemporaryDirectory(prefix="analog-deq-replay-") as scratch:
-        bed = Bed(simulator, Path(scratch), jobs, timeout_s, limits_of(memory_bytes), executor)
-        for die, trim in sorted(keys):
-            progress.note("the nominal circuit" if die < 0 else f"die {die}, trim {trim}")
-            found.append(_simulated(kept, folder, die, trim, bed, progress))
+    for die, trim in sorted(keys):
+        progress.note("the nominal circuit" if die < 0 else f"die {die}, trim {trim}")
+        found.append(_simulated(kept, folder, die, trim, bed, progress))
     text = io.StringIO(csv_text(pd.concat(found, ignore_index=True)))
     again = pd.read_csv(text, dtype=str, keep_default_na=False).set_index(place)
-    compared = [_compared(row, recorded.iloc[row], again, place) for row in rows]
-    return Replayed(
-        folder, tuple(compared), f"ngspice {kept.ngspice} ({kept.solver})",
-        f"ngspice {simulator.version} ({simulator.solver})",
+    return [_compared(row, recorded.iloc[row], again, place) for row in rows]
+
+
+def _replay_deck(kept: Kept, place: Path, bed: Bed, progress: Progress) -> ReplayedRow:
+    was = read_alone(place)
+    inputs = kept.inputs
+    if isinstance(inputs, FamilyInputs):
+        raise SchemaError(f"{place}: a deck of the mapping {inputs.design.mapping!r}; replay rows of samples.csv")
+    proxy = matching_proxy(kept.proxy, inputs)
+    checkpoint = matching_checkpoint(kept.checkpoint, inputs, kept.proxy)
+    flat = kept.flat or not proxy.synapse.linear
+    writer = Replay(inputs.design, proxy, checkpoint, inputs.cells, inputs.task(), "klu" in kept.solver.lower(), flat)
+    progress.note(f"{place.name}, alone")
+    status, values = run_alone(place, was, writer, bed, progress)
+    names = dict.fromkeys([*was.values, *values])
+    return ReplayedRow(
+        None, {"deck": place.name}, {"status": was.status, **{name: was.values.get(name, "") for name in names}},
+        {"status": status, **{name: values.get(name, "") for name in names}},
     )  # fmt: skip
 
 

@@ -32,11 +32,12 @@ from analog_deq.spice.process import Limits, limits_of
 from analog_deq.spice.simulator import find_simulator
 from analog_deq.tables import CalibrationTable, read_table
 from analog_deq.train.checkpoint import Checkpoint
+from analog_deq.verify.attach import attach_decks
 from analog_deq.verify.campaign import VerifyResult, verify_network
 from analog_deq.verify.illustrate import figures
 from analog_deq.verify.limits import read_limits
 from analog_deq.verify.outputs import write_outputs
-from analog_deq.verify.replay import attach_decks, write_trims
+from analog_deq.verify.replay import Replay, write_trims
 from analog_deq.verify.report.schematics import schematics
 from analog_deq.verify.samples import failed_samples
 from analog_deq.verify.signoff import judge
@@ -123,9 +124,8 @@ def verify_inputs(
         result = verify_network(
             inputs.design, proxy, inputs.plan, checkpoint, inputs.cells, task, limits, bed, progress, flat=flat
         )
-        result = attach_decks(
-            result, inputs.design, proxy, checkpoint, inputs.cells, task, simulator.klu, flat or bends, work
-        )
+        writer = Replay(inputs.design, proxy, checkpoint, inputs.cells, task, simulator.klu, flat or bends)
+        result = attach_decks(result, writer, bed, progress, work)
         provenance = {
             "schema_name": "analog_deq.verify_report", "schema_version": 2, "package_version": package_version(),
             "ngspice_version": simulator.version, "solver": simulator.solver, "seed": inputs.design.seed,

@@ -1,4 +1,4 @@
-"""Standalone decks: the worst sample of every check, written beside the report with the line that replays it."""
+"""Decks of one sample of a network, for people; and the trim currents that a die needs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from torch import as_tensor
 
 from analog_deq.errors import SpecError
 from analog_deq.fit.parameters import ProxyParameters
@@ -15,14 +16,12 @@ from analog_deq.netlists.neuron import NeuronCells
 from analog_deq.records import Deck
 from analog_deq.spec import DesignSpec
 from analog_deq.train.checkpoint import Checkpoint
-from analog_deq.train.deployed import DeployedNetwork
+from analog_deq.train.deployed import DeployedNetwork, Readout
 from analog_deq.train.tasks.task import Task
-from analog_deq.verify.campaign import VerifyResult
 from analog_deq.verify.corners import at_corner, corner_named
 from analog_deq.verify.dies import DieResult, draw_die
 from analog_deq.verify.dynamics import round_decade
 from analog_deq.verify.lower import LoweredNetwork
-from analog_deq.verify.signoff import Measurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,17 @@ class Replay:
     task: Task
     klu: bool
     flat: bool
+
+    def model(self) -> DeployedNetwork:
+        """The network as the nominal proxy sees it."""
+        net = self.checkpoint
+        return DeployedNetwork.nominal(self.design, self.proxy, net.g_pos, net.g_neg, net.r_feedback_share)
+
+    def readout(self) -> Readout:
+        """The trained readout behind its ADCs."""
+        net = self.checkpoint
+        bits = self.design.converters.adc_bits
+        return Readout(as_tensor(net.readout_weight), as_tensor(net.readout_bias), bits)
 
     def network(self, die: int | None, trim_a: np.ndarray | None = None, corner: str = "") -> LoweredNetwork:
         """The nominal network, or one die of it with its trim currents; at a corner only for flat decks."""
@@ -52,8 +62,23 @@ class Replay:
             nominal = at_corner(nominal, corner_named(self.design, self.cells, corner))
         return nominal if die is None else replace(draw_die(nominal, die), trim_a=trim_a)
 
+    def runs_flat(self, kind: str, network: LoweredNetwork, corner: str = "") -> bool:
+        """Whether a deck of ``kind`` is written flat: as asked, or where only a simulation can tell conductances."""
+        return self.flat or bool(corner) or bool(network.errors) or (kind == "noise" and not self.proxy.synapse.thermal)
+
+    def noise_nodes(self, network: LoweredNetwork) -> list[int]:
+        """Nodes whose output noise a deck of the kind ``noise`` has, in its order."""
+        return [int(n) for n in np.linspace(0, network.states - 1, self.design.verify.noise_nodes).round()]
+
     def deck(
-        self, kind: str, image: int, die: int | None = None, trim_a: np.ndarray | None = None, corner: str = ""
+        self,
+        kind: str,
+        image: int,
+        die: int | None = None,
+        trim_a: np.ndarray | None = None,
+        corner: str = "",
+        *,
+        mirrored: bool = True,
     ) -> Deck:
         """Deck of one test image: ``equilibrium``, ``transient`` (nominal, from rest) or ``noise``.
 
@@ -62,19 +87,17 @@ class Replay:
         """
         if kind == "transient" and die is not None:
             raise SpecError("--analysis transient: only of the nominal circuit; use equilibrium or noise for a die")
-        net = self.checkpoint
-        model = DeployedNetwork.nominal(self.design, self.proxy, net.g_pos, net.g_neg, net.r_feedback_share)
+        model = self.model()
         image_x = self.task.x_test[image : image + 1]
         x = model.inputs(image_x).numpy()
         network = self.network(die, trim_a, corner)
-        flat = self.flat or bool(network.errors) or bool(corner)
+        network = network if mirrored else network.unmirrored()
+        flat = self.runs_flat(kind, network, corner)
         if kind == "transient":
             return network.transients(x, self.proxy.integrator.values["s0_v"], flat=flat)
         if kind == "noise":
-            flat = flat or not self.proxy.synapse.thermal
-            nodes = np.linspace(0, network.states - 1, self.design.verify.noise_nodes).round()
             low, high = self.proxy.noise.domain["frequency_hz"]
-            return network.noise(x[0], [int(n) for n in nodes], low, round_decade(high), flat=flat)
+            return network.noise(x[0], self.noise_nodes(network), low, round_decade(high), flat=flat)
         guess = model.solve(image_x, domain_share=None).h.numpy()[0]
         return network.equilibria(x, guess_h=guess, flat=flat)
 
@@ -111,36 +134,3 @@ def read_trim(path: Path, die: int, states: int) -> np.ndarray:
     if values.shape != (states,) or not np.isfinite(values).all():
         raise SpecError(f"{path}: die {die} has {values.size} trim currents; {states} finite ones are needed")
     return values
-
-
-def attach_decks(
-    result: VerifyResult,
-    design: DesignSpec,
-    proxy: ProxyParameters,
-    checkpoint: Checkpoint,
-    cells: NeuronCells,
-    task: Task,
-    klu: bool,
-    flat: bool,
-    folder: Path,
-) -> VerifyResult:
-    """``result`` with a deck under ``folder/decks`` for the worst sample of each measurement that names one."""
-    writer = Replay(design, proxy, checkpoint, cells, task, klu, flat)
-    trims = {r.die: r.trim_a for r in result.dies}
-    own = {name: deck for found in result.found for name, deck in found.decks.items()}
-    written: dict[str, str] = {}
-
-    def attach(m: Measurement) -> Measurement:
-        if m.worst is None or m.worst.input is None or not m.worst.deck:
-            return m
-        kind, image, die = m.worst.deck, m.worst.input, m.worst.die
-        corner = m.worst.corner
-        name = f"{kind}-image{image}" + (f"-die{die}" if die is not None else "") + (f"-{corner}" if corner else "")
-        if name not in written:
-            trim = None if die is None else trims[die]
-            deck = own[kind] if kind in own else writer.deck(kind, image, die, trim, corner)
-            write_deck(deck, folder / "decks" / name / "deck.cir")
-            written[name] = f"cd decks/{name} && {run_line(deck, 'deck.cir')}"
-        return replace(m, worst=replace(m.worst, deck=f"decks/{name}/deck.cir", replay=written[name]))
-
-    return replace(result, measurements=tuple(attach(m) for m in result.measurements))

@@ -52,7 +52,7 @@ def test_a_changed_digit_is_found_and_exit_1(signoff: Path, invoke) -> None:
     path.write_text("\n".join(lines) + "\n")
     done = invoke("replay", "signoff", "--row", "5", "--row", "6", cwd=signoff.parent)
     assert done.exit_code == 1, done.output
-    assert "digits: DIFFERENT  (1 of 2 rows as recorded)" in done.stdout
+    assert "digits: DIFFERENT  (1 of 2 samples as recorded)" in done.stdout
     assert {now, was} <= set(done.stdout.split())
 
 
@@ -62,9 +62,51 @@ def test_the_sample_that_decided_a_check(signoff: Path, invoke) -> None:
     ]
     done = invoke("replay", "signoff/report.json", "--check", "net.fixed_point_max", "--json", cwd=signoff.parent)
     assert done.exit_code == 0, done.output
-    (row,) = json.loads(done.stdout)["rows"]
+    row, alone = json.loads(done.stdout)["rows"]
     assert (row["die"], row["image"]) == ("-1", str(check["worst"]["input"]))
+    assert alone["deck"] == f"equilibrium-image{row['image']}"
     assert float(row["replayed"]["rms_error_percent_fs"]) <= check["value"]  # the root mean square over the nodes
+
+
+def test_every_deck_alone_gives_its_recorded_digits(signoff: Path, invoke) -> None:
+    checks = json.loads((signoff / "report.json").read_text())["checks"]
+    lines = {check["replay"] for check in checks if check["replay"]}
+    decks = sorted(path.name for path in (signoff / "decks").iterdir())
+    assert lines == {f"analog-deq replay decks/{name}" for name in decks}
+    assert {name.split("-")[0] for name in decks} == {"equilibrium", "transient", "noise"}
+    for name in decks:
+        done = invoke("replay", f"decks/{name}", "--json", cwd=signoff)
+        assert done.exit_code == 0, done.output
+        (row,) = json.loads(done.stdout)["rows"]
+        assert (row["row"], row["deck"], row["recorded"]["status"]) == (None, name, "ok")
+        assert len(row["recorded"]) > 2
+        if name.startswith("equilibrium-image") and "die" not in name:  # another start, the same equilibrium
+            image = name.removeprefix("equilibrium-image")
+            sample = pd.read_csv(signoff / "samples.csv").query(f"die == -1 and image == {image}").iloc[0]
+            assert int(row["replayed"]["predicted"]) == sample["predicted"]
+            assert float(row["replayed"]["rms_error_percent_fs"]) == pytest.approx(
+                sample["rms_error_percent_fs"], abs=1e-3
+            )
+
+
+def test_a_check_of_transients_is_replayed_by_its_deck(signoff: Path, invoke) -> None:
+    done = invoke("replay", ".", "--check", "net.settle_end", "--json", cwd=signoff)
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout)["rows"]
+    (check,) = [c for c in json.loads((signoff / "report.json").read_text())["checks"] if c["id"] == "net.settle_end"]
+    assert float(row["replayed"]["end_error_percent_fs"]) == pytest.approx(check["value"], rel=0.05, abs=1e-4)
+    assert 0 < float(row["replayed"]["settling_time_s"]) < 1e-4
+
+
+def test_an_altered_deck_is_refused(signoff: Path, invoke) -> None:
+    deck = next((signoff / "decks").glob("noise-*")) / "deck.cir"
+    deck.write_text(deck.read_text().replace("1e", "2e", 1))
+    done = invoke("replay", str(deck.parent), cwd=signoff)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "the deck or a cell beside it was altered" in done.stderr
+    both = invoke("replay", str(deck.parent), "--row", "1", cwd=signoff)
+    assert both.exit_code == 2
+    assert "is one deck" in both.stderr
 
 
 def test_one_die_whole_and_one_image_of_it(signoff: Path, invoke) -> None:
