@@ -78,9 +78,9 @@ def write_alone(samples: Sequence[Sample], writer: Replay, bed: Bed, progress: P
         place = folder / "decks" / sample.name
         write_deck(deck, place / DECK)
         content = {
-            "schema": SCHEMA, "kind": sample.kind, "image": sample.image, "die": sample.die, "corner": sample.corner, "trim_a": sample.trim_a,
-            "rest_z": sample.rest_z, "mirrored": mirrored, "status": outcome.status,
-            "values": _values(writer, sample, outcome, mirrored), "run": run_line(deck, DECK),
+            "schema": SCHEMA, "kind": sample.kind, "image": sample.image, "die": sample.die,
+            "corner": sample.corner, "trim_a": sample.trim_a, "rest_z": sample.rest_z, "mirrored": mirrored,
+            "status": outcome.status, "values": _values(writer, sample, outcome, mirrored), "run": run_line(deck, DECK),
             "simulator": f"ngspice {bed.simulator.version} ({bed.simulator.solver})", "deck_sha256": deck.sha256,
         }  # fmt: skip
         (place / RECORD).write_text(json.dumps(content, indent=1) + "\n")
