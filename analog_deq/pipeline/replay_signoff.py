@@ -180,7 +180,7 @@ def _replay_deck(kept: Kept, place: Path, bed: Bed, progress: Progress) -> Repla
     flat = kept.flat or not proxy.synapse.linear
     writer = Replay(inputs.design, proxy, checkpoint, inputs.cells, inputs.task(), "klu" in kept.solver.lower(), flat)
     progress.note(f"{place.name}, alone")
-    status, values = run_alone(place, was, writer, bed, progress)
+    status, values = run_alone(was, writer, bed, progress)
     names = dict.fromkeys([*was.values, *values])
     return ReplayedRow(
         None, {"deck": place.name}, {"status": was.status, **{name: was.values.get(name, "") for name in names}},

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from analog_deq.records import Progress
-from analog_deq.verify.alone import Sample, write_alone
+from analog_deq.verify.alone import DECK, write_alone
+from analog_deq.verify.alone_values import Sample
 from analog_deq.verify.campaign import VerifyResult
 from analog_deq.verify.replay import Replay
 from analog_deq.verify.signoff import Measurement
@@ -19,25 +20,25 @@ def attach_decks(result: VerifyResult, writer: Replay, bed: Bed, progress: Progr
     Each deck is simulated alone, and what it gives kept beside it (:mod:`analog_deq.verify.alone`).
     """
     trims = {r.die: r.trim_a for r in result.dies}
+    own = {name: deck for found in result.found for name, deck in found.decks.items()}
 
     def sample_of(m: Measurement) -> Sample | None:
         if m.worst is None or m.worst.input is None or not m.worst.deck:
             return None
         kind, image, die = m.worst.deck, m.worst.input, m.worst.die
-        trim = None if die is None else tuple(map(float, trims[die]))
+        trim = None if die is None or kind in own else tuple(map(float, trims[die]))
         rest = tuple(map(float, result.equilibria.states.z[image])) if kind == "transient" else None
-        return Sample(kind, image, die, trim, rest, m.worst.corner)
+        return Sample(kind, image, die, m.worst.corner, trim, rest)
 
     samples = {sample.name: sample for m in result.measurements if (sample := sample_of(m)) is not None}
     progress.note(f"{len(samples)} decks that run alone")
-    written = write_alone(list(samples.values()), writer, bed, progress, folder)
-    paths = dict(zip(samples, written, strict=True))
+    write_alone(list(samples.values()), own, writer, bed, progress, folder)
 
     def attach(m: Measurement) -> Measurement:
         sample = sample_of(m)
         if sample is None or m.worst is None:
             return m
         line = f"analog-deq replay decks/{sample.name}"
-        return replace(m, worst=replace(m.worst, deck=paths[sample.name], replay=line))
+        return replace(m, worst=replace(m.worst, deck=f"decks/{sample.name}/{DECK}", replay=line))
 
     return replace(result, measurements=tuple(map(attach, result.measurements)))
