@@ -98,6 +98,18 @@ def test_a_check_of_transients_is_replayed_by_its_deck(signoff: Path, invoke) ->
     assert 0 < float(row["replayed"]["settling_time_s"]) < 1e-4
 
 
+def test_every_failing_row_has_a_line_that_replays_it(signoff: Path, invoke) -> None:
+    failures = pd.read_csv(signoff / "failures.csv", dtype=str, keep_default_na=False)
+    lines = failures["replay"].tolist()
+    assert lines, "the tiny network misclassifies some of its 72 images"
+    rows = [line.removeprefix("analog-deq replay . ").split() for line in lines[:8]]
+    done = invoke("replay", ".", *(word for row in rows for word in row), "--json", cwd=signoff)
+    assert done.exit_code == 0, done.output
+    for row, (_, failure) in zip(json.loads(done.stdout)["rows"], failures.iterrows(), strict=False):
+        assert {name: failure[name] for name in row["replayed"]} == row["replayed"]
+        assert (row["die"], row["image"]) == (failure["die"], failure["image"])
+
+
 def test_an_altered_deck_is_refused(signoff: Path, invoke) -> None:
     deck = next((signoff / "decks").glob("noise-*")) / "deck.cir"
     deck.write_text(deck.read_text().replace("1e", "2e", 1))
