@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from analog_deq.spice.doctor import Diagnosis
 
 WIDTH_WITHOUT_TERMINAL = 132
-WIDTH_FOR_SENTENCES = 120
 VERDICTS = {0: "pass", 1: "fail", 4: "inconclusive"}
 _STYLES = {
     "pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "not_measured": "bold red",
@@ -91,20 +90,21 @@ def render_stages(console: Console, results: Sequence[StageResult]) -> None:
 
 
 def render_verdict(console: Console, result: StageResult) -> None:
-    """Prints the verdict table of a verify stage, where each missed check was worst, and the report."""
+    """Prints the verdict of a verify stage: a line a check, then in words each missed one and where it was worst.
+
+    The sentences of the other checks stand in the report.
+    """
     table = Table(title="verdict", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    sentences = console.width >= WIDTH_FOR_SENTENCES
     table.add_column("id", no_wrap=True)
-    if sentences:
-        table.add_column("quantity")
-    for name in ("value", "limit", "n", "interval"):
+    for name in ("value", "limit", "n", "interval or worst corner"):
         table.add_column(name, justify="right")
     table.add_column("status", no_wrap=True)
     for check in result.checks:
         unit = str(check.get("unit") or "")
         interval = " .. ".join(format_value(end, unit) for end in check.get("interval") or ()) or "-"
-        cells = [str(check["id"]), *([str(check.get("quantity") or "-")] if sentences else [])]
-        cells += [format_value(check.get("value"), unit), format_limit(check.get("limit"), unit)]
+        if corner := check.get("worst_corner"):
+            interval = f"{format_value(check['by_corner'][corner], unit)} at {corner}"
+        cells = [str(check["id"]), format_value(check.get("value"), unit), format_limit(check.get("limit"), unit)]
         table.add_row(*(escape(cell) for cell in (*cells, format_value(check.get("n")), interval)), _status(check))
     console.print(table)
     missed = [check for check in result.checks if check["status"] not in {"pass", "info"}]
@@ -112,6 +112,7 @@ def render_verdict(console: Console, result: StageResult) -> None:
         told = {key: value for key, value in (check.get("worst") or {}).items() if value not in (None, "")}
         worst = ", ".join(f"{key} {value}" for key, value in told.items())
         reasons = [
+            check.get("quantity"),
             check.get("detail"),
             worst and f"worst at {worst}",
             check.get("waived") and f"waived: {check['waived']}",

@@ -73,7 +73,7 @@ def engineering(value: float | None, unit: str = "", digits: int = 4) -> str:
         return f"{value} {unit}".strip()
     if unit == "1":
         unit = ""
-    if unit in {"", "points", "dB", "deg", "-"} or unit.startswith("%") or value == 0:
+    if unit in {"", "points", "dB", "deg", "-"} or unit.startswith(("%", "1/")) or value == 0:
         return f"{value:.{digits}g} {unit}".strip()
     exponent = max(-15, min(12, 3 * math.floor(math.log10(abs(value)) / 3)))
     scaled = f"{value / 10.0**exponent:.{digits}g}"

@@ -91,3 +91,7 @@ def test_engineering_notation_says_the_value_to_its_digits(magnitude, negative, 
 )
 def test_engineering_examples(value, unit, text):
     assert engineering(value, unit) == text
+
+
+def test_rates_take_no_prefix() -> None:
+    assert engineering(694600.0, "1/s") == "6.946e+05 1/s"
