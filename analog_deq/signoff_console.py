@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from analog_deq.console import WIDTH_FOR_SENTENCES, format_value
+from analog_deq.console import format_value
 
 if TYPE_CHECKING:
     from analog_deq.pipeline.baselines import Baseline
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from analog_deq.verify.delta import Delta
     from analog_deq.verify.pairs import Paired
 
+WIDE = 110
+"""Columns a terminal has when a comparison's table shows all it has."""
 FACTOR = 10
 """A change by more than so many times is no longer shown in per cent."""
 MOST_IN_FULL = 4
@@ -106,7 +108,7 @@ def render_comparison(console: Console, found: Comparison, *, everything: bool =
         console.print(f"differ in: {', '.join(found.differs)}", markup=False, soft_wrap=True)
     shown = [row for row in found.rows if everything or row.move != "same" or row.status_changed or row.limits_changed]
     if shown:
-        wide = console.width >= WIDTH_FOR_SENTENCES
+        wide = console.width >= WIDE
         table = _delta_table(shown, wide=wide)
         console.print(table if wide else Padding(table, (1, 0)))
     if len(shown) < len(found.rows):
