@@ -50,7 +50,8 @@ CHECKS = (
         "limit": {"min": None, "max": 1.0}, "n": 360, "interval": [0.28, 0.35], "status": "pass", "worst": {},
     },
     {
-        "id": "net.settle_p99", "quantity": "time of [most] inputs", "value": 4.5e-6, "unit": "s", "limit": {"max": 2e-6}, "n": 100, "interval": None,
+        "id": "net.settle_p99", "quantity": "time of [most] inputs",
+        "value": 4.5e-6, "unit": "s", "limit": {"max": 2e-6}, "n": 100, "interval": None,
         "status": "fail", "worst": {"condition": "", "die": 7, "input": 12, "deck": "runs/verify/x/deck.cir"},
         "detail": "above its limit", "replay": "ngspice -n -b x/deck.cir", "severity": "warn", "waived": "",
     },
@@ -228,7 +229,8 @@ def test_verdict_table(pipeline: FakePipeline, folder: Path) -> None:
     for text in (
         "reused", "net.fixed_point_err",
         "<= 1 %", "0.28 % .. 0.35 %", "4.5 us", "<= 2 us",
-        "0 J .. 1 nJ", "net.settle_p99: time of [most] inputs; above its limit; worst at die 7, input 12, deck runs/verify/x/deck.cir",
+        "0 J .. 1 nJ",
+        "net.settle_p99: time of [most] inputs; above its limit; worst at die 7, input 12, deck runs/verify/x/deck.cir",
         "replay: ngspice -n -b x/deck.cir", "fail (warn)",
         "verdict: FAIL  (3 checks, 2 not passed)", "report:  runs/verify/x/report.html",
     ):  # fmt: skip
