@@ -37,15 +37,19 @@ def draw_settling(data: SettlingTrace) -> tuple[str, str]:
     """Waveforms of simulation and prediction above the distance of the worst node from its final value."""
     figure, (wave, strip) = new_figure(4.2, (2, 1.25))
     t_us = data.t_s * 1e6
-    wave.plot(t_us, data.z_spice, color=SPICE, alpha=0.75)
-    wave.plot(t_us, data.z_proxy, color=PROXY, linestyle=(0, (4, 3)), linewidth=1.1)
-    wave.plot([], [], color=SPICE, label="ngspice")
-    wave.plot([], [], color=PROXY, linestyle=(0, (4, 3)), linewidth=1.1, label="prediction")
+    # The prediction lies on the waveform: thin dashes on a broad line show both.
+    looks: tuple[tuple[Array, dict[str, Any]], ...] = (
+        (data.z_spice, {"color": SPICE, "linewidth": 2.6, "alpha": 0.6}),
+        (data.z_proxy, {"color": PROXY, "linewidth": 1.1, "linestyle": (0, (4, 5))}),
+    )
+    for (z, look), name in zip(looks, ("ngspice", "prediction"), strict=True):
+        wave.plot(t_us, z, **look)
+        wave.plot([], [], **look, label=name)
     wave.set_ylabel("z (units)")
     band = 100 * data.band_fs
-    for z, colour, style in ((data.z_spice, SPICE, "-"), (data.z_proxy, PROXY, (0, (4, 3)))):
+    for z, look in looks:
         distance = 100 * np.max(np.abs(z - z[-1]), axis=1) / data.full_scale
-        strip.plot(t_us, np.maximum(distance, band / 100), color=colour, linestyle=style, linewidth=1.1)
+        strip.plot(t_us, np.maximum(distance, band / 100), **look)
     strip.set_yscale("log")
     strip.set_ylim(band / 30, 300)
     strip.yaxis.set_major_locator(LogLocator(10, numticks=6))
@@ -295,7 +299,8 @@ def draw_figures(figures: ReportFigures) -> tuple[Drawing, ...]:
             title = _ERROR_TITLES[name]
         if data is not None:
             svg, caption = draw(data)
-            drawn.append(Drawing(name, title, svg, f"{caption} {data.how}".strip()))
+            how = f" {data.how.rstrip('.')}." if data.how else ""
+            drawn.append(Drawing(name, title, svg, f"{caption}{how}"))
         elif name in figures.missing or name not in _OPTIONAL:
             drawn.append(Drawing(name, title, None, figures.missing.get(name, "this run did not measure it")))
     return tuple(drawn)
