@@ -32,7 +32,7 @@ from analog_deq.spice.process import Limits, limits_of
 from analog_deq.spice.simulator import find_simulator
 from analog_deq.tables import CalibrationTable, read_table
 from analog_deq.train.checkpoint import Checkpoint
-from analog_deq.verify.attach import attach_decks
+from analog_deq.verify.attach import attach_decks, failure_decks
 from analog_deq.verify.campaign import VerifyResult, verify_network
 from analog_deq.verify.illustrate import figures
 from analog_deq.verify.limits import read_limits
@@ -139,7 +139,7 @@ def verify_inputs(
             inputs.design.name, _summary(inputs, proxy, checkpoint, result), result.sections, tuple(result.tables),
         )  # fmt: skip
         samples = result.samples
-        failures = failed_samples(result, task)
+        failures = failure_decks(failed_samples(result, task), result, writer, bed, progress, work)
         transfer = _transfer(tables)
         drawn = figures(result, inputs.design, proxy, checkpoint, task, transfer, limits)
         sizes = inputs.design.sizes

@@ -17,6 +17,7 @@ from analog_deq.waveforms import settling_time
 
 Array = np.ndarray
 PERCENT = 100.0
+EQUILIBRIUM = "equilibrium"
 MOST_VECTORS = 100
 """Vectors of a check's own deck that are recorded, each by its last value."""
 
@@ -39,6 +40,7 @@ class Sample:
     def name(self) -> str:
         """Name of its folder."""
         die = "" if self.die is None else f"-die{self.die}"
+        die += "-untrimmed" if die and self.trim_a is None and self.kind == EQUILIBRIUM else ""
         return f"{self.kind}-image{self.image}{die}" + (f"-{self.corner}" if self.corner else "")
 
     @property

@@ -4,14 +4,45 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from analog_deq.records import Progress
+from analog_deq.verify.again import TRIMMED
 from analog_deq.verify.alone import DECK, write_alone
-from analog_deq.verify.alone_values import Sample
+from analog_deq.verify.alone_values import EQUILIBRIUM, Sample
 from analog_deq.verify.campaign import VerifyResult
+from analog_deq.verify.dies import needs_reading
 from analog_deq.verify.replay import Replay
 from analog_deq.verify.signoff import Measurement
 from analog_deq.verify.sweeps import Bed
+
+MOST_ROWS = 50
+"""Rows of failures.csv, from the top, that get a deck of their own; every row has its replay line."""
+MOST_FLAT = 5
+"""As many where the deck has to be flat: each is a hundred times as long."""
+
+
+def failure_decks(
+    failures: pd.DataFrame, result: VerifyResult, writer: Replay, bed: Bed, progress: Progress, folder: Path
+) -> pd.DataFrame:
+    """``failures`` with a column ``deck``: the path of a deck that simulates the row alone.
+
+    It is empty below the first ``MOST_ROWS`` or ``MOST_FLAT``, and for a lost transient or noise run.
+    """
+    trims = {r.die: tuple(map(float, r.trim_a)) for r in result.dies}
+    most = MOST_FLAT if writer.flat or needs_reading(writer.network(None)) else MOST_ROWS
+    samples: dict[Any, Sample] = {}
+    for index, row in failures[failures["replay"] != ""].head(most).iterrows():
+        die = int(row["die"])
+        trim = trims[die] if row["trim"] == TRIMMED else None
+        samples[index] = Sample(EQUILIBRIUM, int(row["image"]), None if die < 0 else die, trim_a=trim)
+    new = {s.name: s for s in samples.values() if not (folder / "decks" / s.name).exists()}
+    progress.note(f"decks of the first {len(samples)} of {len(failures)} failing rows")
+    write_alone(list(new.values()), {}, writer, bed, progress, folder)
+    decks = pd.Series({row: f"decks/{s.name}/{DECK}" for row, s in samples.items()}, dtype=object)
+    return failures.assign(deck=decks.reindex(failures.index).fillna(""))
 
 
 def attach_decks(result: VerifyResult, writer: Replay, bed: Bed, progress: Progress, folder: Path) -> VerifyResult:

@@ -15,6 +15,7 @@ import pytest
 from harness import EXIT_CODES, PLAN, STAGES, Finished, Invoke, checks_of, report_of, snapshot
 
 from analog_deq.pipeline.inputs import load_inputs, matching_checkpoint, matching_proxy
+from analog_deq.verify.attach import MOST_ROWS
 from analog_deq.verify.replay import Replay
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.spice]
@@ -61,6 +62,23 @@ def test_a_run_leaves_the_report_in_every_form(tiny: Finished) -> None:
     for check in report["checks"]:
         if check["worst"] is not None and check["worst"]["deck"]:
             assert (tiny.signoff / check["worst"]["deck"]).is_file(), check["id"]
+
+
+def test_every_failing_row_has_its_replay_line_and_a_deck_that_gives_its_answer(tiny: Finished) -> None:
+    failures = pd.read_csv(tiny.signoff / "failures.csv", keep_default_na=False)
+    samples = samples_of(tiny.signoff)
+    assert len(failures) > 3
+    assert set(failures["trim"]) == {"none", "trimmed"}
+    for k, row in failures.iterrows():
+        number = int(row["replay"].removeprefix("analog-deq replay . --row "))
+        assert samples.loc[number, ["die", "trim", "image"]].tolist() == row[["die", "trim", "image"]].tolist()
+        if int(str(k)) < MOST_ROWS:
+            record = json.loads((tiny.signoff / row["deck"]).with_name("replay.json").read_text())
+            assert float(record["values"]["predicted"]) == row["predicted"]
+            alone = float(record["values"]["rms_error_percent_fs"])
+            assert alone == pytest.approx(row["rms_error_percent_fs"], abs=1e-3)  # solved from another start
+        else:
+            assert row["deck"] == ""
 
 
 def test_json_output_is_one_object_that_names_what_was_written(tiny: Finished) -> None:
