@@ -46,12 +46,14 @@ def sheet_run(
     limits: Limits,
     *,
     weight_class: str = "free",
+    cells: Cells | None = None,
     deviations: Mapping[str, Any] | None = None,
     **verify: Any,
 ) -> SheetRun:
     """A run of the network z = act(W z + x): one input a state with weight 1, no bias.
 
-    ``deviations`` are parameters of every neuron's cells, one number each (``driver.fp``). Proxy: the tests' own.
+    ``deviations`` are parameters of every neuron's cells, one number each (``driver.fp``).
+    Proxy: the tests' own, whatever the ``cells``.
     """
     n = len(w)
     spec = design(
@@ -61,9 +63,9 @@ def sheet_run(
     mapping = ConductanceMapping.of(spec.neuron, spec.crossbar)
     logical = torch.as_tensor(np.concatenate([np.eye(n), np.zeros((1, n)), w.T]))
     g_pos, g_neg = (g.numpy() for g in mapping.program(logical))
-    fitted, cells = proxy(), load_cells(Cells())
+    fitted, loaded = proxy(), load_cells(cells or Cells())
     model = DeployedNetwork.nominal(spec, fitted, g_pos, g_neg)
-    network = LoweredNetwork.nominal(spec, cells, g_pos, g_neg, simulator.klu, fitted)
+    network = LoweredNetwork.nominal(spec, loaded, g_pos, g_neg, simulator.klu, fitted)
     if deviations:
         network = replace(network, deviations={k: np.full(n, v) for k, v in deviations.items()})
     samples = torch.as_tensor(x)
@@ -75,10 +77,10 @@ def sheet_run(
     inputs, solved = model.inputs(samples).numpy(), model.solve(samples, domain_share=None)
     bed, settler = Bed(simulator, root), Settler(model, False, False)
     equilibria = settler.settle([Sweep(network, inputs, solved.h.numpy())], [samples], bed, Progress())[0]
+    readings = Readout(torch.as_tensor(readout), torch.zeros(2, dtype=torch.float64), 8)
     return SheetRun(
-        spec, fitted, CalibrationPlan.model_construct(), checkpoint, cells, task, limits, bed, Progress(), False, model,
-        Readout(torch.as_tensor(readout), torch.zeros(2, dtype=torch.float64), 8), network, settler, inputs, solved,
-        equilibria, (), (), (),
+        spec, fitted, CalibrationPlan.model_construct(), checkpoint, loaded, task, limits, bed, Progress(), False,
+        model, readings, network, settler, inputs, solved, equilibria, (), (), (),
     )  # fmt: skip
 
 

@@ -290,6 +290,7 @@ class LoweredNetwork:
         after: Array,
         kick_a: Array,
         *,
+        guess_h: Array | None = None,
         flat: bool = False,
         reltol: float = TRANSIENT_RELTOL,
         points: int = TRANSIENT_POINTS,
@@ -298,8 +299,11 @@ class LoweredNetwork:
 
         Until t = 0 the circuit rests with inputs ``before`` (rows, inputs) and currents ``kick_a`` (rows, N) into the
         summing nodes, an operating point of ngspice; from then on its inputs are ``after`` and no current is added.
+        ``guess_h`` (N,) as in :meth:`equilibria`, for the operating points of all rows.
         """
         lines = self._flat(before[:1], kick_a[:1]) if flat else self._one_way(before[:1])
+        if guess_h is not None:
+            lines.append(self._nodeset(guess_h))
         if flat:
             first, last, prefix = self.source_volts(before), self.source_volts(after), "vx"
         else:
@@ -318,6 +322,38 @@ class LoweredNetwork:
             commands.append(AlterStep(tuple(zip(names, map(float, start), map(float, end), strict=True))))
             commands.append(Tran(window / points, window, window / points))
         return self._transient_deck("settling of the whole network after a step", lines, commands, flat, reltol)
+
+    def moving_rails(
+        self,
+        x: Array,
+        shares: Sequence[tuple[float, float]],
+        *,
+        guess_h: Array | None = None,
+        flat: bool = False,
+        reltol: float = TRANSIENT_RELTOL,
+        points: int = TRANSIENT_POINTS,
+    ) -> Deck:
+        """Each image of ``x`` (images, inputs) while both rails move: one transient an image, in one deck.
+
+        ``shares`` are (time in s, share of the nominal voltages), rising in time from 0, joined by straight lines; the
+        transient starts at the operating point with the first. ``guess_h`` (N,) as in :meth:`equilibria`.
+        """
+        lines = self._flat(x[:1]) if flat else self._one_way(x[:1])
+        if guess_h is not None:
+            lines.append(self._nodeset(guess_h))
+        rails = {"vdd": self.design.operating.vdd_v, "vss": self.design.operating.vss_v}
+        for k, line in enumerate(lines):
+            if (words := line.split(None, 3)) and words[0].lower() in rails:
+                volts = rails[words[0].lower()]
+                moved = " ".join(f"{number(time)} {number(share * volts)}" for time, share in shares)
+                lines[k] = " ".join([*words[:3], f"pwl({moved})"])
+        values, prefix = (self.source_volts(x), "vx") if flat else (self.deck_amps(x)[0], "ij")
+        window = self.design.verify.transient_window_s
+        commands: list[Command] = []
+        for row in values:
+            commands.append(Alter(tuple((f"{prefix}{port}", float(value)) for port, value in enumerate(row))))
+            commands.append(Tran(window / points, window, window / points))
+        return self._transient_deck("the whole network while its rails move", lines, commands, flat, reltol)
 
     def _transient_deck(
         self,

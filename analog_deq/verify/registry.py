@@ -7,6 +7,7 @@ from analog_deq.verify.checks.cells import CELLS, SYNAPSES
 from analog_deq.verify.checks.corner_network import CornerNetworks
 from analog_deq.verify.checks.coverage import Coverage
 from analog_deq.verify.checks.integrator import Integrator
+from analog_deq.verify.checks.moving_rails import MovingRails
 from analog_deq.verify.checks.noise_flips import NoiseFlips
 from analog_deq.verify.checks.reproducible import Reproducible
 from analog_deq.verify.checks.stability import Stability
@@ -19,6 +20,7 @@ CHECKS: tuple[SheetCheck, ...] = (
     Trajectory(),
     Starts(),
     Stability(),
+    MovingRails(),
     AttributionCheck(),
     CELLS,
     SYNAPSES,

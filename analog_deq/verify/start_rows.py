@@ -15,7 +15,7 @@ from analog_deq.verify.tails import Tail, distinct_states, judge_tail
 
 Array = np.ndarray
 PERCENT = 100.0
-QUANTILE, CONFIDENCE = 0.99, 0.95
+QUANTILE = 0.99
 SETTLING = ("net.settle_from_previous", "net.settle_previous_err", "net.settle_p99")
 UNIQUE = ("net.unique_fp", "net.start_spread")
 ENDINGS = ("net.oscillation", "net.latch_up")
@@ -45,8 +45,11 @@ class Sample:
         return f"from image {before}" if kind == "previous" else f"from a {kind} start"
 
 
-def settling(samples: Sequence[Sample], tolerance: float) -> list[Measurement]:
-    """Worst settling time from a previous image, its prediction, and a bound of what 99 % of the steps stay below."""
+def settling(samples: Sequence[Sample], tolerance: float, confidence: float = 0.95) -> list[Measurement]:
+    """Worst settling time from a previous image, its prediction, and a bound of what 99 % of the steps stay below.
+
+    The bound holds with ``confidence``, whatever the distribution.
+    """
     n = len(samples)
     good = [s for s in samples if s.tail is not None and s.tail.ending == "settled"]
     lost = n - len(good)
@@ -58,10 +61,10 @@ def settling(samples: Sequence[Sample], tolerance: float) -> list[Measurement]:
     moved = times > 0
     error = PERCENT * np.abs(predicted[moved] / times[moved] - 1)
     slow = good[int(np.argmax(times))]
-    bound = quantile_upper_bound(times, QUANTILE, CONFIDENCE) if not lost else None
-    needed = dies_needed(QUANTILE, CONFIDENCE)
+    bound = quantile_upper_bound(times, QUANTILE, confidence) if not lost else None
+    needed = dies_needed(QUANTILE, confidence)
     proves = "" if bound is not None else (
-        f"{n} steps do not bound their {PERCENT * QUANTILE:g} % quantile at {PERCENT * CONFIDENCE:g} %: {needed} are "
+        f"{n} steps do not bound their {PERCENT * QUANTILE:g} % quantile at {PERCENT * confidence:g} %: {needed} are "
         "needed; set [verify] transitions"
     )  # fmt: skip
     spread = f"median {np.median(times):.4g} s, least {times.min():.4g} s, to {PERCENT * tolerance:g} %FS"
@@ -77,7 +80,8 @@ def settling(samples: Sequence[Sample], tolerance: float) -> list[Measurement]:
         ),
         Measurement(
             SETTLING[2], float(times.max()) if bound is None else bound, "s", n, None, _worst(slow),
-            "largest seen" if bound is None else "distribution-free upper bound of the 99 % quantile, 95 % confidence",
+            "largest seen" if bound is None
+            else f"distribution-free upper bound of the 99 % quantile, {PERCENT * confidence:g} % confidence",
             lost, too_few=proves if not lost else "",
         ),
     ]  # fmt: skip

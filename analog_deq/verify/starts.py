@@ -100,9 +100,10 @@ def random_starts(
 
 
 def start_deck(network: LoweredNetwork, inputs: Array, starts: Sequence[Start], *, flat: bool = False) -> Deck:
-    """One transient a start, in one deck; ``inputs`` (images, M) are DAC outputs."""
+    """One transient a start, in one deck; ``inputs`` (images, M) are DAC outputs. A start alone guesses its state."""
     before, after = inputs[[s.before for s in starts]], inputs[[s.image for s in starts]]
-    return network.steps(before, after, np.stack([s.kick_a for s in starts]), flat=flat)
+    guess = starts[0].h if len(starts) == 1 else None
+    return network.steps(before, after, np.stack([s.kick_a for s in starts]), guess_h=guess, flat=flat)
 
 
 def run_starts(

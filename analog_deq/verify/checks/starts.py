@@ -88,7 +88,13 @@ class Starts:
         anywhere = random_samples(run) if both or listed(UNIQUE) else []
         tolerance = run.design.verify.settle_tolerance_fs
         states, unique = unique_states(anywhere, tolerance)
-        measurements = [*settling(previous, tolerance), *unique, *endings(run, [*previous, *anywhere], tolerance)]
+        asked = run.listed("net.settle_p99")
+        confidence = 0.95 if asked is None else asked.confidence
+        measurements = [
+            *settling(previous, tolerance, confidence),
+            *unique,
+            *endings(run, [*previous, *anywhere], tolerance),
+        ]
         samples = [*previous, *anywhere]
         table = _table(samples, [-1] * len(previous) + states)
         if listed(READING):
