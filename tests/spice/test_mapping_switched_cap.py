@@ -174,6 +174,20 @@ def test_from_rest_the_clock_reaches_the_shot_fixed_point_in_the_predicted_perio
         assert one.energy_j == pytest.approx(ends.supply_w[0] * one.t_s, rel=0.05)
 
 
+def test_every_reading_on_the_way_is_the_proxys(rig: Rig) -> None:
+    """2e-4 units from rest to the end; with a constant share of charge it would be 1e-3."""
+    lowered = rig.lower()
+    deployed, rest = lowered.deployed, np.full(STATES, -rig.proxy.hold.values["offset_h"])
+    outcomes = rig.bed.run([lowered.periods_deck(row, rest, 12) for row in rig.x], Progress())
+    u = deployed.drive(torch.as_tensor(rig.x))
+    w, worst = torch.zeros_like(u), 0.0
+    found = np.stack([lowered.readings(outcome.run.plots[0], 12) for outcome in outcomes])  # type: ignore[union-attr]
+    for k in range(12):
+        worst = max(worst, float(np.abs(found[:, k] - deployed.act.value(w).numpy()).max()))
+        w = deployed.step(w, u)
+    assert worst < 2e-4
+
+
 def test_noise_of_the_loop(rig: Rig) -> None:
     lowered = rig.lower()
     measured = lowered.run_noise(rig.x[0], list(range(STATES)), rig.bed, Progress())

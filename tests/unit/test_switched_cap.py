@@ -10,15 +10,18 @@ import pandas as pd
 import pytest
 import torch
 from scipy.linalg import solve_discrete_lyapunov
+from scipy.optimize import brentq
 
 from analog_deq.errors import EquilibriumError, FitError, OutOfDomainError, SpecError
+from analog_deq.fit.parameters import Table
 from analog_deq.mappings.registry import load_family
 from analog_deq.mappings.switched_cap.calibration import UNITS
 from analog_deq.mappings.switched_cap.family import SwitchedCap
-from analog_deq.mappings.switched_cap.fit import SwitchedCapProxy, fit_tables
+from analog_deq.mappings.switched_cap.fit import SwitchedCapProxy, _hold, fit_tables
 from analog_deq.mappings.switched_cap.model import UnitMapping
 from analog_deq.mappings.switched_cap.noise import period_covariance, period_noise
 from analog_deq.mappings.switched_cap.proxy import charge_map
+from analog_deq.mappings.switched_cap.sharing import Sharing
 from analog_deq.mappings.switched_cap.spec import BOLTZMANN, Settings
 from analog_deq.records import OK
 from analog_deq.spec import DesignSpec
@@ -192,6 +195,65 @@ def test_fixed_point_does_not_depend_on_the_shared_charge_and_periods_count_the_
         assert deployed.settling_s(x, tolerance) == pytest.approx((k + 1) * family.settings.clock.period_s)
 
 
+@functools.cache
+def gated() -> tuple[dict[str, pd.DataFrame], Table]:
+    """Tables of a hold whose slave is C_S and a gate of 0.08 C_M at rest that vanishes with h, and what is fitted."""
+    family, _ = fitted()
+    found, unit = tables(family.settings), family.settings.scales.v_unit_v
+    transfer = found["transfer"].reset_index(drop=True)
+    for _, rows in transfer.groupby(["load", "drive"]):
+        h, w, kept = float(-rows["v"].iloc[0]) / unit, 0.0, []
+        for _ in range(len(rows)):
+            kept.append(w)
+            right = h + gate_charge(w)
+            w = brentq(lambda new, right=right: new + gate_charge(new) - right, -9, 9, xtol=1e-15)
+        transfer.loc[rows.index, "u"] = -unit * np.array(kept)
+    found["transfer"] = transfer
+    return found, _hold(transfer, family.settings)[1]
+
+
+def gate_charge(w: float) -> float:
+    return w / 3 + 0.08 * np.tanh(w)
+
+
+def test_sharing_recovers_a_gate_whose_charge_is_not_linear() -> None:
+    """rho = 1/3 + 0.08 / cosh^2(w) between the grid's points too; a constant share would miss a period by 1e-2."""
+    _, table = gated()
+    sharing, w = Sharing.of(table), torch.linspace(-3.5, 3.5, 141, dtype=torch.float64)
+    assert sharing.ratio(w).numpy() == pytest.approx(1 / 3 + 0.08 / np.cosh(w.numpy()) ** 2, abs=2e-3)
+    assert sharing.share(torch.tensor(0.0, dtype=torch.float64)).item() == pytest.approx(
+        1 / (1 + 1 / 3 + 0.08), abs=2e-3
+    )
+    h = w.flip(0)
+    new = sharing.period(w, h)
+    pairs = zip(w.tolist(), h.tolist(), strict=True)
+    exact = [brentq(lambda v, a=a, b=b: v + gate_charge(v) - b - gate_charge(a), -9, 9) for a, b in pairs]
+    assert new.numpy() == pytest.approx(np.array(exact), abs=2e-4)
+    steady = sharing.share(w * 0) * (h - w)
+    assert np.abs((w + steady).numpy() - exact).max() > 1e-2
+
+
+def test_a_period_conserves_charge_and_rests_where_it_is_driven_to() -> None:
+    _, table = gated()
+    sharing = Sharing.of(table)
+    w = torch.linspace(-6, 6, 49, dtype=torch.float64)  # the grid ends at 4.25
+    h = torch.sin(3 * w)
+    new = sharing.period(w, h)
+    assert torch.allclose(new + sharing.charge(new), h + sharing.charge(w), rtol=0, atol=1e-12)
+    assert torch.allclose(sharing.period(w, w), w, rtol=0, atol=1e-14)
+    step = torch.full_like(w, 1e-6)
+    slope = (sharing.charge(w + step) - sharing.charge(w - step)) / 2e-6
+    assert torch.allclose(slope, sharing.ratio(w), rtol=0, atol=1e-6)
+
+
+def test_a_hold_that_loses_charge_is_no_sharing() -> None:
+    family, _ = fitted()
+    found = tables(family.settings)
+    found["transfer"]["u"] *= 1 + 0.02 * (found["transfer"]["period"] == 2)
+    with pytest.raises(FitError, match="hold"):
+        fit_tables(found, family.settings)
+
+
 def test_period_covariance_is_the_discrete_lyapunov_solution_and_what_a_simulation_shows() -> None:
     rng = np.random.default_rng(5)
     j = rng.normal(size=(3, 3))
@@ -220,10 +282,10 @@ def test_noise_of_a_period_is_that_of_its_capacitors() -> None:
     }  # fmt: skip
     forms = {k: f.model_copy(update={"values": quiet.get(k, f.values)}) for k, f in proxy.noise.items()}
     silent = proxy.model_copy(update={"noise": forms})
-    _, drawn = period_noise(family.settings, silent, m, torch.zeros(STATES, dtype=torch.float64))
+    a = torch.full((STATES,), SHARE, dtype=torch.float64)
+    _, drawn = period_noise(family.settings, silent, m, torch.zeros(STATES, dtype=torch.float64), a)
     total = c.sum((0, 1)).numpy() + part.feedback_f + part.parasitic_f
-    share = proxy.hold.values["share"]
-    expected = (share**2 * KT * total / part.feedback_f**2 + proxy.noise["share"].values["constant_v2"]) / unit**2
+    expected = (SHARE**2 * KT * total / part.feedback_f**2 + proxy.noise["share"].values["constant_v2"]) / unit**2
     assert np.diag(drawn.numpy()) == pytest.approx(expected, rel=1e-12)
 
 

@@ -1,8 +1,8 @@
 """A programmed network as a discrete map: fixed points, periods to settle, noise of the readings.
 
-One period of the clock takes the held pre-activations w to ``w' = (1 - a) w + a (W sigma(w) + W_x x + c)`` with a the
-share of charge that master and slave exchange. Its fixed point does not depend on a, and is that of the networks of
-every other mapping, ``z = sigma(W z + W_x x + c)``.
+One period of the clock takes the held pre-activations w towards ``h = W sigma(w) + W_x x + c``, by the share of charge
+that master and slave exchange (:mod:`analog_deq.mappings.switched_cap.sharing`). Its fixed point does not depend on
+the share, and is that of the networks of every other mapping, ``z = sigma(W z + W_x x + c)``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from analog_deq.mappings.switched_cap.closure import unsettled
 from analog_deq.mappings.switched_cap.fit import SwitchedCapProxy
 from analog_deq.mappings.switched_cap.noise import reading_covariance
 from analog_deq.mappings.switched_cap.proxy import ChargeMap, charge_map
+from analog_deq.mappings.switched_cap.sharing import Sharing
 from analog_deq.mappings.switched_cap.spec import Settings
 from analog_deq.proxy.activation import TableActivation
 from analog_deq.proxy.mapping import quantise
@@ -50,6 +51,11 @@ class SwitchedCapDeployed:
         proxy.amplifier.require("load_f", map_.load.numpy())
         return cls(design, settings, proxy, map_, TableActivation.nominal(proxy.activation))
 
+    @property
+    def sharing(self) -> Sharing:
+        """How much of its way a held state goes in a period."""
+        return Sharing.of(self.proxy.sharing)
+
     def inputs(self, x: Tensor) -> Tensor:
         """What the DACs make of inputs (images, M)."""
         return quantise(x, self.design.converters.dac_bits)
@@ -70,8 +76,7 @@ class SwitchedCapDeployed:
 
     def step(self, w: Tensor, u: Tensor) -> Tensor:
         """One period of the clock from held pre-activations ``w`` (images, N)."""
-        share = self.proxy.hold.values["share"]
-        return (1 - share) * w + share * (self.act.value(w) @ self.map.w_state.T + u)
+        return self.sharing.period(w, self.act.value(w) @ self.map.w_state.T + u)
 
     def periods(self, x: Tensor, tolerance: float) -> Array:
         """Index (images,) of the first period from which every reading stays within ``tolerance`` of its end."""
@@ -94,20 +99,20 @@ class SwitchedCapDeployed:
         return (self.periods(x, tolerance) + 1) * self.settings.clock.period_s
 
     def certificate(self) -> Certificate:
-        """Of the effective matrix; class A contracts under the clocked map too, whatever the share a."""
+        """Of the effective matrix; class A contracts under the clocked map too, whatever the share is near rest."""
         return certify(self.map.w_state, self.act.max_slope)
 
     def noise_rms(self, x: Tensor) -> Array:
         """Predicted rms (images, N) of a reading."""
-        slope = self.act.slope(self.solve(x, domain_share=None).h)
-        covariance = reading_covariance(self.settings, self.proxy, self.map, slope)
+        h = self.solve(x, domain_share=None).h
+        covariance = reading_covariance(self.settings, self.proxy, self.map, self.act.slope(h), self.sharing.share(h))
         return np.asarray(covariance.diagonal(dim1=-2, dim2=-1).sqrt().numpy())
 
-    def correction(self, z_slope: Array, residual: Array) -> Array:
-        """(I - J)^-1 residual (N,): how far the fixed point is when a period moves w by ``residual``."""
-        share = self.proxy.hold.values["share"]
-        w = self.map.w_state.numpy()
-        return np.asarray(np.linalg.solve(share * (np.eye(len(w)) - w * z_slope), residual))
+    def correction(self, w: Array, residual: Array) -> Array:
+        """(I - J)^-1 residual (N,): how far the fixed point is when a period moves the held ``w`` by ``residual``."""
+        held = torch.as_tensor(w)
+        loop = np.eye(len(w)) - self.map.w_state.numpy() * self.act.slope(held).numpy()
+        return np.asarray(np.linalg.solve(loop, residual / self.sharing.share(held).numpy()))
 
     def missing(self) -> Array:
         """Share (N,) of each column's step that a transfer phase leaves undone."""

@@ -23,18 +23,24 @@ Array = np.ndarray
 PICO = 1e12
 TAIL = 0.1
 """Relative distance from the end below which the transfer phase is fitted as one exponential."""
+SHARING_STEP, SHARING_PERIODS = 0.25, 4
+"""Grid of rho, units of h, and the periods whose steps it is fitted to: later ones are too small."""
+SMOOTHING = 1e-3
+"""Weight of rho's second differences, for grid points between which no step ends."""
 
 
 class SwitchedCapProxy(FamilyProxy):
     """The neuron's discrete map: ``h = closure(C) (sum of row charges / C_F + offset)``, held and shared, then sigma.
 
-    ``activation`` is z over the pre-activation that the amplifier delivers, hold included. Noise values are variances
+    ``activation`` is z over the pre-activation that the amplifier delivers, hold included; ``sharing`` rho over the
+    held one (:mod:`.sharing`). Noise values are variances
     a period: charge (a C + b C^2, C in farads, C^2), master (V^2), share (V^2), z (white density and row variance).
     """
 
     amplifier: Form
     settling: Form
     hold: Form
+    sharing: Table
     activation: Table
     noise: dict[str, Form]
     mismatch: Distribution
@@ -54,10 +60,12 @@ def fit_tables(tables: Mapping[str, pd.DataFrame], settings: Settings) -> Switch
     settling = _settling(good["settling"], settings)
     rest = good["transfer"][good["transfer"]["period"] == good["transfer"]["period"].max()]
     activation = _activation(good["activation"], rest, settings)
+    hold, sharing = _hold(good["transfer"], settings)
     proxy = SwitchedCapProxy(
         amplifier=_amplifier(rest, settling, settings),
         settling=settling,
-        hold=_hold(good["transfer"], settings),
+        hold=hold,
+        sharing=sharing,
         activation=activation,
         noise=fit_noise(good["noise"], activation, settling, settings),
         mismatch=fit_mismatch(good["mismatch"], activation, len(tables["mismatch"]["die"].unique()), settings),
@@ -143,34 +151,51 @@ def _amplifier(rest: pd.DataFrame, settling: Form, settings: Settings) -> Form:
     )  # fmt: skip
 
 
-def _hold(rows: pd.DataFrame, settings: Settings) -> Form:
-    """Share of a period's step that the slave takes, from its second to fourth period; held out: other loads.
+def _hold(rows: pd.DataFrame, settings: Settings) -> tuple[Form, Table]:
+    """(offset and share at rest, rho over w) from every step of the first periods; held out: other loads.
 
-    Drives below half a unit are left out: their steps are too small against the offset.
+    A step from w_k to w_{k+1} towards w_end says w_end - w_{k+1} = integral of rho between them, which is linear in
+    rho at the grid's points.
     """
     unit = settings.scales.v_unit_v
-    wide = rows.pivot_table(index=["load", "drive"], columns="period", values="u").reset_index()
-    wide = wide[wide["drive"].abs() >= 0.5]
-    last = max(c for c in wide.columns if isinstance(c, (int, float, np.integer)))
-    train, held = _held(wide)
-
-    def ratios(frame: pd.DataFrame) -> Array:
-        distance = np.stack([(frame[k] - frame[last]).to_numpy() for k in range(4)])
-        return np.asarray(1 - (distance[2:4] / distance[1:3]).ravel())
-
-    share = float(ratios(train).mean())
-    errors = [float(np.abs(ratios(f) - share).max()) for f in (train, held)]
     at_zero = rows[(rows["period"] == rows["period"].max()) & (rows["drive"].abs() < 1e-9)]
     offset = float(((at_zero["v"] - at_zero["u"]) / unit).mean())
-    return Form(
-        form="w' = (1 - share) w + share h", values={"share": share, "offset_h": offset},
-        covariance=[[float(ratios(train).var()), 0.0], [0.0, 0.0]],
-        domain={"drive": _span(rows["drive"])},
-        goodness=Goodness(
-            unit="of the step", train=errors[0], held_out=errors[1], n_train=2 * len(train), n_held_out=2 * len(held),
-            tolerance=settings.tolerances.hold,
-        ),
+    train, held = _held(rows.assign(w=-rows["u"] / unit - offset))
+    reach = float(np.ceil((train["w"].abs().max() + SHARING_STEP) / SHARING_STEP)) * SHARING_STEP
+    grid = np.arange(-reach, reach + SHARING_STEP / 2, SHARING_STEP)
+
+    def steps(frame: pd.DataFrame) -> tuple[Array, Array]:
+        w = frame.pivot_table(index=["load", "drive"], columns="period", values="w").to_numpy()
+        before, after = w[:, :SHARING_PERIODS], w[:, 1 : SHARING_PERIODS + 1]
+        left, hats = (w[:, -1:] - after).ravel(), _hat_integrals(after, grid) - _hat_integrals(before, grid)
+        return hats.reshape(len(left), len(grid)), left
+
+    hats, left = steps(train)
+    smooth = SMOOTHING * np.diff(np.eye(len(grid)), 2, axis=0)
+    rho = np.linalg.lstsq(np.vstack([hats, smooth]), np.concatenate([left, np.zeros(len(smooth))]), rcond=None)[0]
+    other, other_left = steps(held)
+    errors = [float(np.abs(a @ rho - b).max()) for a, b in ((hats, left), (other, other_left))]
+    goodness = Goodness(
+        unit="units of h", train=errors[0], held_out=errors[1], n_train=len(left), n_held_out=len(other_left),
+        tolerance=settings.tolerances.hold,
     )  # fmt: skip
+    at_rest = float(np.interp(0.0, grid, rho))
+    form = Form(
+        form="w' + Q(w') = h + Q(w), Q' = rho; share = 1 / (1 + rho(0))",
+        values={"share": 1 / (1 + at_rest), "offset_h": offset}, covariance=[[0.0, 0.0], [0.0, 0.0]],
+        domain={"drive": _span(rows["drive"])}, goodness=goodness,
+    )  # fmt: skip
+    table = Table(
+        start=float(grid[0]), step=SHARING_STEP, values=[float(v) for v in rho], variance=errors[1] ** 2,
+        goodness=goodness,
+    )  # fmt: skip
+    return form, table
+
+
+def _hat_integrals(w: Array, grid: Array) -> Array:
+    """Integral up to ``w`` (any shape) of the hat function at each grid point, (*w, points)."""
+    x = np.clip((w[..., None] - grid) / SHARING_STEP, -1.0, 1.0)
+    return np.asarray(SHARING_STEP * np.where(x < 0, (1 + x) ** 2 / 2, 0.5 + x - x**2 / 2))
 
 
 def _activation(curve: pd.DataFrame, rest: pd.DataFrame, settings: Settings) -> Table:

@@ -93,9 +93,9 @@ class LoopNoise:
     def reading_rms(self, noise: PhaseNoise, jacobian: Array) -> Array:
         """rms (N,) of the readings, units of z, for a period's measured ``jacobian`` (N, N)."""
         settings = self.circuit.bench.settings
-        share, unit = self.deployed.proxy.hold.values["share"], settings.scales.v_unit_v
+        share, unit = self.deployed.sharing.share(torch.as_tensor(self.w)).numpy(), settings.scales.v_unit_v
         feedback = settings.capacitors.feedback_f
-        drawn = share**2 * (noise.charge / feedback**2 + noise.master) + np.diag(noise.share)
+        drawn = np.outer(share, share) * (noise.charge / feedback**2 + noise.master) + np.diag(noise.share)
         c = period_covariance(torch.as_tensor(jacobian), torch.as_tensor(drawn / unit**2)).numpy()
         slope = self.deployed.act.slope(torch.as_tensor(self.w)).numpy()
         wide = noise.row / (2 * settings.scales.z_unit_v) ** 2

@@ -62,8 +62,7 @@ class SwitchedCapLowered:
                     continue
                 plot = outcome.run.plots[0]
                 moved = np.diff(self.held(plot, 2), axis=0)[0]
-                slope = self.deployed.act.slope(torch.as_tensor(w[k])).numpy()
-                way = self.deployed.correction(slope, moved)
+                way = self.deployed.correction(w[k], moved)
                 distance = float(np.abs(way).max())
                 status[k] = f"not at rest: {distance:.2g} units of h away"
                 if distance <= AT_REST:

@@ -13,6 +13,7 @@ from analog_deq.equilibrium.noise import sample_noise
 from analog_deq.mappings.switched_cap.fit import SwitchedCapProxy
 from analog_deq.mappings.switched_cap.noise import reading_covariance
 from analog_deq.mappings.switched_cap.proxy import charge_map
+from analog_deq.mappings.switched_cap.sharing import Sharing
 from analog_deq.mappings.switched_cap.spec import Settings
 from analog_deq.proxy.activation import TableActivation
 from analog_deq.proxy.mapping import quantise
@@ -61,6 +62,7 @@ class SwitchedCapModel(nn.Module):
         self.nominal = TableActivation.nominal(proxy.activation)
         self.max_slope = float(self.nominal.max_slope)
         self.mapping = UnitMapping.of(settings)
+        self.sharing = Sharing.of(proxy.sharing)
 
     def forward(self, network: Network, x: Tensor, step: int) -> States:
         """Noisy, quantised reading of the fixed point on one drawn die."""
@@ -91,7 +93,8 @@ class SwitchedCapModel(nn.Module):
             limit = RANGE_MARGIN * min(-self.nominal.start, self.proxy.activation.end)
             penalty = torch.relu(h.abs() - limit).square().mean()
         if training.read_noise:
-            covariance = reading_covariance(self.settings, self.proxy, map_, act.slope(h.detach()).mean(0))
+            share = self.sharing.share(h.detach()).mean(0)
+            covariance = reading_covariance(self.settings, self.proxy, map_, act.slope(h.detach()).mean(0), share)
             rng_torch = torch.Generator().manual_seed(design.seed * 7_919 + step)
             z = z + sample_noise(covariance, rng_torch, samples=len(x))
         return States(quantise(z, design.converters.adc_bits), penalty)

@@ -31,8 +31,10 @@ def period_covariance(jacobian: Tensor, drawn: Tensor) -> Tensor:
     raise EquilibriumError("period_covariance: the clocked map is no contraction; there is no stationary noise")
 
 
-def period_noise(settings: Settings, proxy: SwitchedCapProxy, map_: ChargeMap, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Jacobian J and drawn covariance Q (..., N, N) of one period, for slopes (..., N) = dz/dh.
+def period_noise(
+    settings: Settings, proxy: SwitchedCapProxy, map_: ChargeMap, slope: Tensor, share: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Jacobian J and drawn covariance Q (..., N, N) of one period, for slopes (..., N) = dz/dh and shares a (..., N).
 
     A period draws (a) the charge frozen when the reset switch opens, kT C and the op-amp's noise, over C_F; (b) the
     op-amp's and the switches' noise in v when the master samples; (c) the noise of the held states' own stages, white
@@ -40,7 +42,6 @@ def period_noise(settings: Settings, proxy: SwitchedCapProxy, map_: ChargeMap, s
     with the share a. Variances of (a), (b), (d) as measured a phase; Gregorian and Temes 1986, ch. 7.
     """
     part, unit = settings.capacitors, settings.scales.v_unit_v
-    share = proxy.hold.values["share"]
     total = map_.load.detach() + part.feedback_f + part.parasitic_f
     charge, master = proxy.noise["charge"].values, proxy.noise["master"].values
     frozen = (charge["per_f"] * total + charge["per_f2"] * total**2) / part.feedback_f**2
@@ -52,8 +53,8 @@ def period_noise(settings: Settings, proxy: SwitchedCapProxy, map_: ChargeMap, s
     through = (w * white[..., None, :]) @ w.mT / (2 * (tau[:, None] + tau))
     shared = proxy.noise["share"].values["constant_v2"] / unit**2
     eye = torch.eye(len(w), dtype=w.dtype)
-    drawn = share**2 * (torch.diag(own) + through) + shared * eye
-    return (1 - share) * eye + share * w * slope[..., None, :], drawn
+    drawn = share[..., :, None] * share[..., None, :] * (torch.diag(own) + through) + shared * eye
+    return (1 - share)[..., None] * eye + share[..., None] * w * slope[..., None, :], drawn
 
 
 def slope_form(values: dict[str, float], slope: Tensor) -> Tensor:
@@ -62,9 +63,11 @@ def slope_form(values: dict[str, float], slope: Tensor) -> Tensor:
     return (values["constant"] + values["per_slope"] * s + values["per_slope2"] * s.square()).clamp(min=0.0)
 
 
-def reading_covariance(settings: Settings, proxy: SwitchedCapProxy, map_: ChargeMap, slope: Tensor) -> Tensor:
-    """Covariance (..., N, N) of the readings at one sampling instant, units of z squared."""
-    c = period_covariance(*period_noise(settings, proxy, map_, slope))
+def reading_covariance(
+    settings: Settings, proxy: SwitchedCapProxy, map_: ChargeMap, slope: Tensor, share: Tensor
+) -> Tensor:
+    """Covariance (..., N, N) of the readings at one sampling instant, units of z squared; see :func:`period_noise`."""
+    c = period_covariance(*period_noise(settings, proxy, map_, slope, share))
     row = proxy.noise["row"].values
     wide = slope_form(row, slope) / (1 + map_.row_load.detach() / row["c0_f"])
     return slope[..., :, None] * c * slope[..., None, :] + torch.diag_embed(wide)

@@ -113,7 +113,7 @@ class Tolerances(_Frozen):
     transfer_h: Positive = 1e-3
     activation_fs: Positive = 1e-3
     settling: Positive = 0.05
-    hold: Positive = 0.02
+    hold: Positive = 1e-3
     noise: Positive = 0.05
     mismatch_fs: Positive = 0.02
 
