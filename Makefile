@@ -50,8 +50,9 @@ lint: setup ## ruff, mypy, import contracts
 unit: setup ## the tests that need no ngspice, in under a minute
 	@$(PY) -m pytest -n 2 tests/unit $(PYTEST_ARGS)
 
-docs: setup ## write docs/cli.md, docs/measurements.md and docs/failures.md again (the last two run ngspice)
+docs: setup ## write docs/cli.md, report.md, measurements.md and failures.md again (the last two run ngspice)
 	@$(PY) tools/cli_reference.py
+	@$(PY) tools/report_schema.py
 	@$(PY) tools/closed_forms.py
 	@$(PY) tools/failure_catalogue.py
 

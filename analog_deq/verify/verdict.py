@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +14,10 @@ from analog_deq.errors import EXIT_INCONCLUSIVE, EXIT_PASS, EXIT_SIGNOFF_FAILED,
 from analog_deq.statistics import Interval
 from analog_deq.verify.found import Section
 from analog_deq.verify.limits import Judge, Severity
-
-Status = Literal["pass", "fail", "inconclusive", "info", "not_measured", "not_modelled"]
-Verdict = Literal["pass", "fail", "inconclusive"]
-
-SCHEMA = "analog_deq.verify_report/2"
+from analog_deq.verify.report_schema import SCHEMA as SCHEMA
+from analog_deq.verify.report_schema import Status as Status
+from analog_deq.verify.report_schema import Verdict as Verdict
+from analog_deq.verify.report_schema import require_report
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +122,8 @@ class VerifyReport:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> VerifyReport:
-        """The report in ``data``. SchemaError for another schema, a missing key, or a verdict its checks contradict."""
-        if data.get("schema") != SCHEMA:
-            raise SchemaError(f"report: schema is {data.get('schema')!r}, this version reads {SCHEMA!r}; verify again")
+        """The report in ``data``. SchemaError for what the schema refuses, or a verdict its checks contradict."""
+        require_report(data)
         try:
             checks = tuple(_check_from_dict(row) for row in data["checks"])
             sections = tuple(Section.from_dict(section) for section in data["sections"])
@@ -176,8 +174,6 @@ def _check_to_dict(check: Check) -> dict[str, Any]:
 
 
 def _check_from_dict(row: Mapping[str, Any]) -> Check:
-    if row["status"] not in get_args(Status) or row["severity"] not in get_args(Severity):
-        raise ValueError(f"{row['id']}: status {row['status']!r}, severity {row['severity']!r}")
     return Check(
         id=row["id"], quantity=row["quantity"], unit=row["unit"], value=row["value"],
         min=row["limit"]["min"], max=row["limit"]["max"], n=row["n"],

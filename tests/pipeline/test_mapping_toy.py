@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from analog_deq.cli import cli
 from analog_deq.mappings import registry
+from analog_deq.verify.report_schema import require_report
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 
@@ -43,6 +44,7 @@ def report(signoff):
 
 
 def test_the_whole_pipeline_judges_every_check_of_the_limits(report):
+    require_report(report)
     status = {check["id"]: check["status"] for check in report["checks"]}
     assert "not_measured" not in status.values()
     decided = {name: value for name, value in status.items() if value in {"fail", "inconclusive"}}

@@ -332,7 +332,7 @@ LADDER = {
 
 
 def check(name: str, value: float | None, n: int = 500, interval: tuple[float, float] | None = None) -> Check:
-    return Check(name, "", "%", value, None, None, n, interval, "info", None, "", "info", "value")
+    return Check(name, "", "%", value, None, None, n, interval, "info", None, "", "info", "each")
 
 
 def written(folder: Path, *checks: Check) -> list[str]:
