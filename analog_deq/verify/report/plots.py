@@ -211,7 +211,7 @@ def draw_dies(data: DieScores) -> tuple[str, str]:
         else:
             parts.append(f"{name}: no die gave a value")
     axes[-1].set_xlabel(data.x_label)
-    axes[0].legend(loc="lower right", ncols=2, handlelength=1.6, columnspacing=1.2, bbox_to_anchor=(1, 1), borderpad=0)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, handlelength=1.6)
     must = "must not exceed" if data.lower_is_better else "must reach"
     caption = f"{data.untrimmed.size} dies; {'; '.join(parts)}. A die {must} {data.limit:g} {data.unit}; "
     caption += "in brackets the exact 95 % interval of the share that does."
