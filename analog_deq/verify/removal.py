@@ -30,7 +30,7 @@ class Removal:
 
     ``error_fs`` is the RMS distance of the proxy's errors from ngspice's with everything on, ``n`` the images (over all
     dies), ``failed`` those without a valid simulation. Points are NaN where no labels are read. ``status`` is ok, or
-    why there is nothing.
+    why there is nothing. ``die`` and ``image`` say where the two sides are farthest apart on what the removal does.
     """
 
     cause: str
@@ -45,6 +45,8 @@ class Removal:
     error_fs: float = NAN
     n: int = 0
     failed: int = 0
+    die: int | None = None
+    image: int | None = None
 
     @property
     def stated_fs(self) -> float:
@@ -77,12 +79,18 @@ class Sides:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """States with everything on, what their error is measured from, and labels ``y`` (None: no labels are read)."""
+    """States with everything on, what their error is measured from, and labels ``y`` (None: no labels are read).
+
+    ``images`` (..., images) are their numbers among the test images, ``dies`` (D,) those of the first axis (None:
+    nominal).
+    """
 
     on: Sides
     reference: Sides
     readout: Readout
     y: Tensor | None
+    images: Array
+    dies: tuple[int, ...] | None = None
 
     def removal(self, cause: Cause, off: Sides) -> Removal:
         """What removing ``cause`` did, whose states are ``off``; images without a valid state are left out."""
@@ -96,12 +104,18 @@ class Comparison:
             return PERCENT * float(np.sqrt(np.mean(values[ok] ** 2)))
 
         with_it, without = self.on.error(self.reference), off.error(self.reference)
+        die, image = self._farthest((self.on.proxy - off.proxy) - (self.on.spice - off.spice), ok)
         return Removal(
             cause.name, cause.group, OK, rms(self.on.proxy - off.proxy), rms(self.on.spice - off.spice),
             rms(with_it.proxy) - rms(without.proxy), rms(with_it.spice) - rms(without.spice),
             self._bought(self.on.proxy, off.proxy, ok), self._bought(self.on.spice, off.spice, ok),
-            rms(with_it.proxy - with_it.spice), n, failed,
+            rms(with_it.proxy - with_it.spice), n, failed, die, image,
         )  # fmt: skip
+
+    def _farthest(self, apart: Array, ok: Array) -> tuple[int | None, int]:
+        worst = np.unravel_index(int(np.argmax(np.where(ok, np.abs(apart).max(-1), -1.0))), ok.shape)
+        die = None if self.dies is None else self.dies[int(worst[0])]
+        return die, int(self.images[worst])
 
     def _bought(self, on: Array, off: Array, ok: Array) -> float:
         if self.y is None:

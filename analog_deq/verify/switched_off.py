@@ -6,7 +6,7 @@ The same dies, images and trim on both sides; each side trims its dies by its ow
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from analog_deq.attribution.games import ReadNetwork
 from analog_deq.attribution.setting import Setting
 from analog_deq.fit.variation import NEURON_PARAMETERS
 from analog_deq.proxy.mapping import quantise
-from analog_deq.records import Progress
+from analog_deq.records import Deck, Progress
 from analog_deq.train.deployed import Readout
 from analog_deq.train.tasks.task import Task
 from analog_deq.train.trim import TrimLaw
@@ -45,13 +45,14 @@ class SwitchedOff:
     bed: Bed
     progress: Progress
     flat: bool = False
+    _trims: dict[str, dict[int, Array]] = field(default_factory=dict)
 
     def design(self, causes: Sequence[Cause], images: int) -> list[Removal]:
         """Nominal causes, each off alone, on ``images`` test images spread over those there are."""
-        x, y = self._images(images)
+        x, y, chosen = self._images(images)
         ideal = switched_off(self.setting, *causes).nominal().solve(x).reading.numpy()
         on = self._equilibria(self.setting, self.setting, x)
-        comparison = Comparison(on, Sides(ideal, ideal), self.readout, self._labels(y))
+        comparison = Comparison(on, Sides(ideal, ideal), self.readout, self._labels(y), chosen)
         return self._each(causes, comparison, lambda off, lowered: self._equilibria(off, lowered, x))
 
     def dies(self, causes: Sequence[Cause], draws: DieDraws, images: int) -> list[Removal]:
@@ -66,17 +67,21 @@ class SwitchedOff:
         shape = (*x.shape[:2], -1)
         nominal = Sides(flat.proxy.reshape(shape), flat.spice.reshape(shape))
 
-        def spice(lowered: Setting) -> Array:
+        def spice(lowered: Setting, name: str = "") -> Array:
             found = self._run_dies(lowered, numbers, images, trim)
+            self._trims[name] = {r.die: r.trim_a for r in found}
             return np.stack([np.where(r.trimmed.ok[:, None], r.trimmed.states.z, np.nan) for r in found])
 
         on = Sides(network.readings(names, x).numpy(), spice(self.setting))
-        comparison = Comparison(on, nominal, self.readout, self._labels(y))
+        comparison = Comparison(on, nominal, self.readout, self._labels(y), np.stack(chosen), numbers)
         found = []
         for cause in causes:
             fine = cause.name == TRIM_STEP.name
             proxy = network.readings(names - {cause.name}, x, fine_trim=fine).numpy()
-            found += self._each([cause], comparison, lambda _, lowered, proxy=proxy: Sides(proxy, spice(lowered)))  # type: ignore[misc]
+            found += self._each(
+                [cause], comparison,
+                lambda _, lowered, proxy=proxy, name=cause.name: Sides(proxy, spice(lowered, name)),  # type: ignore[misc]
+            )  # fmt: skip
         return found
 
     def read(self, causes: Sequence[Cause], draws: DieDraws, images: int) -> list[Removal]:
@@ -88,7 +93,7 @@ class SwitchedOff:
         setting = self.setting
         if setting.read_s is None or setting.design.training.read_window_s is not None:
             return []
-        x, y = self._images(images)
+        x, y, chosen = self._images(images)
         spread = any(cause.name == C_FEEDBACK for cause in causes)
         shift, parts = np.zeros(setting.design.sizes.states), np.zeros(setting.design.sizes.states)
         if spread:
@@ -104,7 +109,7 @@ class SwitchedOff:
                 network.states(off, c_errors).numpy(), self._transients(lowered, x, off.read_s, parts * c_errors)
             )
 
-        comparison = Comparison(sides(setting, setting, spread), settled, self.readout, self._labels(y))
+        comparison = Comparison(sides(setting, setting, spread), settled, self.readout, self._labels(y), chosen)
         return [
             removal
             for cause in causes
@@ -132,7 +137,25 @@ class SwitchedOff:
             for parts in ([r.rms_proxy for r in good], [r.rms_spice for r in good])
         )
         half = self.setting.proxy.noise.goodness.tolerance * proxy / 2
-        return Removal(cause.name, cause.group, OK, proxy, spice, error_fs=half, n=n, failed=failed)
+        image = max(good, key=lambda r: np.abs(r.rms_proxy - r.rms_spice).max()).image
+        return Removal(cause.name, cause.group, OK, proxy, spice, error_fs=half, n=n, failed=failed, image=image)
+
+    def deck(self, cause: Cause, removal: Removal) -> Deck | None:
+        """The deck, without ``cause``, of the sample where the two sides are farthest apart; None without one."""
+        lowered = netlist_without(self.setting, cause)
+        if lowered is None or removal.image is None:
+            return None
+        network = self.lowered(lowered)
+        if removal.die is not None:
+            network = replace(draw_die(network, removal.die), trim_a=self._trims[cause.name][removal.die])
+        x = self.task.x_test[removal.image : removal.image + 1]
+        inputs = quantise(x, lowered.design.converters.dac_bits).numpy()
+        read_s = cause.off(self.setting).read_s if cause.group == "read" else None
+        if read_s is not None:
+            network = self.lowered(lowered.changed("verify", transient_window_s=read_s))
+            return network.transients(inputs, lowered.proxy.integrator.values["s0_v"], flat=self.flat)
+        guess = self.setting.nominal().solve(x).h.numpy()[0]
+        return network.equilibria(inputs, guess_h=guess, flat=self.flat)
 
     def lowered(self, setting: Setting) -> LoweredNetwork:
         """The nominal network of a setting, as decks."""
@@ -156,9 +179,9 @@ class SwitchedOff:
             found.append(comparison.removal(cause, sides(cause.off(self.setting), lowered)))
         return found
 
-    def _images(self, images: int) -> tuple[Tensor, Tensor]:
+    def _images(self, images: int) -> tuple[Tensor, Tensor, Array]:
         chosen = spread_images(len(self.task.x_test), images)
-        return self.task.x_test[chosen], self.task.y_test[chosen]
+        return self.task.x_test[chosen], self.task.y_test[chosen], chosen
 
     def _labels(self, y: Tensor) -> Tensor | None:
         return None if self.task.regression else y

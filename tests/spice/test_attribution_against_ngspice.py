@@ -10,8 +10,8 @@ import pytest
 import torch
 from helpers import design, plan
 
-from analog_deq.attribution.attribute import die_causes, present
-from analog_deq.attribution.causes import DESIGN_CAUSES, READ_CAUSES, Cause, mismatch_cause
+from analog_deq.attribution.attribute import die_causes, present, trim_inputs
+from analog_deq.attribution.causes import DESIGN_CAUSES, READ_CAUSES, Cause, mismatch_cause, netlist_without
 from analog_deq.attribution.cells import with_parameters
 from analog_deq.attribution.setting import Setting
 from analog_deq.calibration.campaign import run_campaign
@@ -20,7 +20,7 @@ from analog_deq.equilibrium.certificate import certify
 from analog_deq.fit.fit import fit_proxy
 from analog_deq.netlists.neuron import NeuronCells, load_cells
 from analog_deq.provenance import Provenance
-from analog_deq.proxy.mapping import ConductanceMapping
+from analog_deq.proxy.mapping import ConductanceMapping, quantise
 from analog_deq.records import Progress
 from analog_deq.spec import Cells
 from analog_deq.spice.simulator import Simulator
@@ -29,6 +29,7 @@ from analog_deq.train.checkpoint import Checkpoint
 from analog_deq.train.deployed import DeployedNetwork, Readout
 from analog_deq.train.network import Network
 from analog_deq.train.tasks.task import Task
+from analog_deq.verify.dies import draw_die, run_dies
 from analog_deq.verify.mismatch_response import NeuronResponse, drawn_dies, measure_response
 from analog_deq.verify.removal import Removal
 from analog_deq.verify.sweeps import Bed
@@ -108,6 +109,23 @@ def test_mismatch_off_in_the_netlist_agrees_with_the_proxy(built: Built) -> None
     removals = built.base.dies(causes, draws, 6)
     assert_agrees(removals, causes)
     assert max(r.moves_spice for r in removals) > 10 * removals[0].stated_fs
+    offset = next(r for r in removals if r.cause == "opamp.vos")
+    deck = built.base.deck(mismatch_cause("opamp.vos"), offset)
+    assert deck is not None
+    (outcome,) = built.bed.run([deck], Progress())
+    assert outcome.run is not None
+    assert offset.die is not None
+    assert offset.image is not None
+    off = netlist_without(built.setting, mismatch_cause("opamp.vos"))
+    assert off is not None
+    network = built.base.lowered(off)
+    x = built.base.task.x_test
+    inputs = quantise(x[[offset.image]], off.design.converters.dac_bits).numpy()
+    alone = draw_die(network, offset.die).read_states(outcome.run.plots[0], inputs).z[0]
+    trim = trim_inputs(off.design, built.base.task)
+    again = run_dies(network, off.deployed(), x, trim, [offset.die], built.bed, Progress())[0]
+    place = int(np.flatnonzero(again.images == offset.image)[0])
+    assert alone == pytest.approx(again.trimmed.states.z[place], abs=1e-4)
 
 
 def test_causes_in_time_off_in_the_netlist_agree_with_the_proxy(built: Built) -> None:

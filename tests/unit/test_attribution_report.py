@@ -16,6 +16,7 @@ from analog_deq.verify.removal import NAN, SWITCH_FS, Comparison, Removal, Sides
 from analog_deq.verify.report.causes import draw_causes, fix_section
 
 SYNAPSE, OFFSET, SHAPE = mismatch_cause("synapse"), mismatch_cause("opamp.vos"), DESIGN_CAUSES[0]
+NUMBERS = np.arange(100, 120)
 READOUT = Readout(torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), 8)
 
 
@@ -29,8 +30,10 @@ def test_a_removal_is_wrong_by_at_most_twice_the_proxys_error() -> None:
     for seed in range(20):
         on, off = sides(seed, 0.01), sides(seed + 50, 0.01)
         reference = Sides(np.zeros((20, 3)), np.zeros((20, 3)))
-        both = [Comparison(side, reference, READOUT, None).removal(SYNAPSE, side).error_fs for side in (on, off)]
-        found = Comparison(on, reference, READOUT, None).removal(SYNAPSE, off)
+        both = [
+            Comparison(side, reference, READOUT, None, NUMBERS).removal(SYNAPSE, side).error_fs for side in (on, off)
+        ]
+        found = Comparison(on, reference, READOUT, None, NUMBERS).removal(SYNAPSE, off)
         assert found.disagreement_fs <= sum(both)
         assert found.stated_fs == pytest.approx(2 * both[0] + SWITCH_FS)
 
@@ -40,11 +43,16 @@ def test_images_that_failed_are_counted_and_left_out() -> None:
     broken = off.spice.copy()
     broken[4] = np.nan
     y = torch.as_tensor(on.proxy.argmax(1))
-    found = Comparison(on, reference, READOUT, y).removal(SYNAPSE, Sides(off.proxy, broken))
+    found = Comparison(on, reference, READOUT, y, NUMBERS).removal(SYNAPSE, Sides(off.proxy, broken))
     assert (found.n, found.failed, found.status) == (20, 1, "ok")
     assert found.moves_spice == pytest.approx(found.moves_proxy)
+    far = off.spice.copy()
+    far[7, 2] += 0.5
+    assert Comparison(on, reference, READOUT, y, NUMBERS).removal(SYNAPSE, Sides(off.proxy, far)).image == 107
     assert found.points_spice == found.points_proxy < 0  # labels are the states' own largest, with everything on
-    lost = Comparison(on, reference, READOUT, y).removal(SYNAPSE, Sides(off.proxy, np.full_like(broken, np.nan)))
+    lost = Comparison(on, reference, READOUT, y, NUMBERS).removal(
+        SYNAPSE, Sides(off.proxy, np.full_like(broken, np.nan))
+    )
     assert (lost.failed, lost.status) == (20, "no valid simulation")
     assert not lost.agrees
 

@@ -15,6 +15,7 @@ from analog_deq.attribution.costs import Attribution, Cost, GroupCosts
 from analog_deq.attribution.dies import DieDraws
 from analog_deq.attribution.setting import Setting
 from analog_deq.errors import SimulationError
+from analog_deq.records import Deck
 from analog_deq.statistics import mean_interval, paired_drop
 from analog_deq.verify.found import Found
 from analog_deq.verify.mismatch_response import drawn_dies, measure_response
@@ -23,11 +24,14 @@ from analog_deq.verify.report.causes import draw_causes, fix_section
 from analog_deq.verify.sheet import SheetRun
 from analog_deq.verify.signoff import Measurement
 from analog_deq.verify.switched_off import SwitchedOff
+from analog_deq.verify.verdict import Worst
 
 DIES, IMAGES = 8, 50
 """Dies and images of each that the attribution works out on the proxy."""
 CHECKED_DIES, CHECKED_IMAGES, TRANSIENTS = 4, 25, 4
 """Dies and images of each with which a cause is switched off in ngspice, and images simulated in time."""
+DECK = "switched-off"
+"""Name of the deck of the worst disagreement."""
 ERR, OUTSIDE, FIRST = "net.attribution_err", "net.attribution_outside", "net.first_cause"
 
 
@@ -72,11 +76,14 @@ class AttributionCheck:
         )  # fmt: skip
         model = proxy_error(run)
         costs = costs if model is None else replace(costs, groups=(*costs.groups, model))
+        rows, decks = measurements(costs, removals), {}
+        if rows[0].worst is not None and (deck := worst_deck(base, draws, removals)) is not None:
+            decks[DECK] = deck
         return Found(
-            measurements(costs, removals),
+            rows,
             {"attribution": costs.frame(), "attribution_removals": removal_frame(removals)},
             (fix_section(costs, removals),), (draw_causes(costs, removals),),
-            sum(r.n for r in removals), sum(r.failed for r in removals),
+            sum(r.n for r in removals), sum(r.failed for r in removals), decks,
         )  # fmt: skip
 
 
@@ -122,17 +129,28 @@ def measurements(costs: Attribution, removals: Sequence[Removal]) -> tuple[Measu
         detail = (
             f"worst: {worst.cause}, stated error {worst.stated_fs:.2g} %FS; {len(good)} causes switched off in ngspice"
         )
-        err = replace(err, value=worst.disagreement_fs, detail=detail)
+        where = Worst(f"{worst.cause} switched off in the netlist", worst.die, worst.image, DECK)
+        if worst.cause == "noise":
+            where = replace(where, condition="everything on", deck="noise")
+        err = replace(err, value=worst.disagreement_fs, detail=detail, worst=where)
     names = f"beyond their stated error: {', '.join(r.cause for r in outside)}" if outside else ""
-    count = Measurement(
-        OUTSIDE, float(len(outside)) if good else None, "", len(tried), detail=names, failed_samples=failed
-    )
+    at = err.worst if outside else None
+    beyond = float(len(outside)) if good else None
+    count = Measurement(OUTSIDE, beyond, "", len(tried), None, at, names, failed)
     first = costs.to_fix[0]
     detail = f"{first.cause.name}: {first.cause.what}; {costs.left_without(first):.3g} of {costs.delivered_fs:.3g} %FS"
     return (
         err, count,
         Measurement(FIRST, first.share_fs, "%FS", first.n, first.interval_fs, detail=f"{detail} would be left"),
     )  # fmt: skip
+
+
+def worst_deck(base: SwitchedOff, draws: DieDraws, removals: Sequence[Removal]) -> Deck | None:
+    """Standalone deck of the worst disagreement; of noise there is one already."""
+    worst = max((r for r in removals if r.status == OK), key=lambda r: r.disagreement_fs)
+    causes = [*DESIGN_CAUSES, *die_causes(draws), *READ_CAUSES, *base.timed(draws)]
+    cause = next(c for c in causes if (c.group, c.name) == (worst.group, worst.cause))
+    return None if cause.name == "noise" else base.deck(cause, worst)
 
 
 def removal_frame(removals: Sequence[Removal]) -> pd.DataFrame:
