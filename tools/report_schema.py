@@ -27,6 +27,7 @@ exit code.
 
 ```python
 import json
+
 report = json.load(open("signoff/report.json"))
 assert report["schema"] == "analog_deq.verify_report/2"
 failed = [check["id"] for check in report["checks"] if check["status"] == "fail"]
