@@ -7,6 +7,7 @@ exit code is decided in ``CommandGroup.invoke`` and ``finish``. Only click is im
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
 import numbers
@@ -45,6 +46,11 @@ def explain(error: BaseException) -> tuple[int, str]:
         return error.exit_code, str(error)
     if isinstance(error, _UNUSABLE_FILE):
         return EXIT_USAGE, f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return EXIT_SIMULATOR, (
+            f"{error.filename or 'the runs folder'}: no space left; free some, or name another disk with --runs and "
+            "--out; the same command resumes"
+        )
     if isinstance(error, OSError):
         return EXIT_SIMULATOR, f"the system refused: {error}"
     if isinstance(error, ModuleNotFoundError):

@@ -39,7 +39,7 @@ from analog_deq.verify.verdict import Check, VerifyReport
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 SCRIPTS = (
-    "monte_carlo", "whole_network", "accuracy", "pyspice", "cells", "estimators", "equilibrium", "flagship",
+    "defects", "monte_carlo", "whole_network", "accuracy", "pyspice", "cells", "estimators", "equilibrium", "flagship",
     "spice_in_the_loop", "switched_cap",
     "mappings", "crossbar", "node_dies",
     "large_networks", "tiling",

@@ -22,7 +22,7 @@ from analog_deq import errors
 from analog_deq.array_commands import ARRAY_COMMANDS
 from analog_deq.cell_commands import CELL_COMMANDS
 from analog_deq.cli import cli
-from analog_deq.command import find_input
+from analog_deq.command import explain, find_input
 from analog_deq.errors import SpecError
 from analog_deq.signoff_commands import SIGNOFF_COMMANDS
 from analog_deq.spice import doctor
@@ -408,3 +408,10 @@ def test_doctor(ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (problem in human.stdout) != ok
     payload = json.loads(machine.stdout)
     assert (payload["ok"], payload["klu"]) == (ok, True if ok else None)
+
+
+def test_a_full_disk_is_told_as_such() -> None:
+    code, text = explain(OSError(errno.ENOSPC, "No space left on device", "runs/verify/x/report.json"))
+    assert code == errors.EXIT_SIMULATOR
+    assert text.startswith("runs/verify/x/report.json: no space left; free some")
+    assert explain(OSError(errno.ENOSPC, "No space left on device"))[1].startswith("the runs folder: no space left")
