@@ -15,7 +15,7 @@ from analog_deq.errors import SimulationError
 from analog_deq.fit.parameters import ProxyParameters, SynapseLaw
 from analog_deq.netlists.neuron import NeuronCells
 from analog_deq.records import Progress
-from analog_deq.spec import CalibrationPlan, DesignSpec, VerifySpec
+from analog_deq.spec import CalibrationPlan, DesignSpec
 from analog_deq.train.checkpoint import Checkpoint
 from analog_deq.train.deployed import DeployedNetwork, ProxyStates, Readout
 from analog_deq.train.tasks.task import Score, Task
@@ -153,7 +153,7 @@ def verify_network(
     plans = stopping_plans(limits, design.verify.dies)
     least = limits.campaign.corner_dies
     dies, decided = run_until_decided(simulate, passing, plans, design.verify.dies, progress, least=least)
-    measurements += with_decisions(_dies(task, dies, readout, equilibria.states.z, reading, design.verify), decided)
+    measurements += with_decisions(_dies(task, dies, readout, equilibria.states.z, reading, design), decided)
     measurements.append(_extracted_die(network, model, plan, dies[0], x, bed, progress))
     measurements += _model_checks(proxy, model, solved, checkpoint)
     found = run_checks(
@@ -185,13 +185,14 @@ def _answers(task: Task, equilibria: SweepResult, reading: Array, readout: Reado
 
 
 def _dies(
-    task: Task, dies: list[DieResult], readout: Readout, nominal: Array, reading: Array, verify: VerifySpec
+    task: Task, dies: list[DieResult], readout: Readout, nominal: Array, reading: Array, design: DesignSpec
 ) -> list[Measurement]:
     if task.regression:
-        found = regression.dies(dies, task, readout, verify.die_max_rel_err)
+        found = regression.dies(dies, task, readout, design.verify.die_max_rel_err)
     else:
         y = task.y_test.numpy()
-        found = compare.accuracy_dies(dies, readout, y, nominal, reading, verify.die_max_drop)
+        found = compare.accuracy_dies(dies, readout, y, nominal, reading, design.verify.die_max_drop)
+        found.append(compare.drop_over_dies(dies, readout, y, reading, design.seed))
     return [*found, compare.die_states(dies, nominal, found[0].worst)]
 
 

@@ -9,7 +9,7 @@ import torch
 
 from analog_deq.draws import Stream, generator
 from analog_deq.equilibrium.certificate import Certificate
-from analog_deq.statistics import mean_interval, paired_drop, rms_interval, wilson
+from analog_deq.statistics import PairedDrop, mean_interval, paired_drop, rms_interval, wilson
 from analog_deq.train.deployed import DeployedNetwork, Readout
 from analog_deq.verify.dies import DieResult
 from analog_deq.verify.dynamics import NoiseResult, Settling
@@ -72,7 +72,14 @@ def labels(result: SweepResult, reading: Array, readout: Readout, y: Array, seed
         ),
         Measurement("net.accuracy", PERCENT * correct / n, "%", n, _percent(wilson(correct, n)), None, "", failed),
         Measurement(
-            "net.acc_drop", PERCENT * drop.drop, "points", n, _percent(drop.interval), worst, drop.method, failed
+            "net.acc_drop",
+            PERCENT * drop.drop,
+            "points",
+            n,
+            _percent(drop.interval),
+            worst,
+            _labels_that_differ(drop),
+            failed,
         ),
     ]
 
@@ -210,6 +217,27 @@ def die_states(results: Sequence[DieResult], nominal: Array, worst: Worst | None
     against = "untrimmed: no valid state" if before is None else f"untrimmed {before:.3g} %FS"
     failed = sum(not r.trimmed.ok.all() for r in results)
     return Measurement("net.die_err_trimmed", after, "%FS", len(results), None, worst, against, failed)
+
+
+def drop_over_dies(results: Sequence[DieResult], readout: Readout, y: Array, reading: Array, seed: int) -> Measurement:
+    """Accuracy lost from software to the trimmed dies on the same images, in points; whole dies are resampled."""
+    software = readout.predict(torch.as_tensor(reading)).numpy() == y
+    states = [torch.as_tensor(np.nan_to_num(result.trimmed.states.z)) for result in results]
+    right = [r.trimmed.ok & (readout.predict(z).numpy() == y[r.images]) for r, z in zip(results, states, strict=True)]
+    own = np.concatenate([software[result.images] for result in results])
+    die = np.repeat(np.arange(len(results)), [len(result.images) for result in results])
+    clusters = die if len(results) > 1 else None
+    drop = paired_drop(own, np.concatenate(right), die=clusters, generator=generator(seed, Stream.STATISTICS, 5))
+    failed = sum(not r.trimmed.ok.all() for r in results)
+    told = f"{drop.n} images on {len(results)} dies, {_labels_that_differ(drop)}"
+    return Measurement(
+        "net.acc_drop_dies", PERCENT * drop.drop, "points", len(results), _percent(drop.interval), None, told, failed
+    )  # fmt: skip
+
+
+def _labels_that_differ(drop: PairedDrop) -> str:
+    """How many are right on one side only, McNemar's test of them, and where the interval is from."""
+    return f"{drop.a_only} lost, {drop.b_only} gained; McNemar p = {drop.p_value:.2g}; {drop.method}"
 
 
 def _rms_to(nominal: Array, results: Sequence[DieResult], which: str) -> float | None:

@@ -13,7 +13,7 @@ HOLDS: Mapping[str, tuple[str, ...]] = {"power": ("net.energy",), "noise": ("net
 
 DIES = (
     "net.yield_mismatch", "net.yield_untrimmed", "net.acc_trimmed_min", "net.die_err_trimmed", "net.die_rel_err",
-    "net.die_rel_err_max",
+    "net.die_rel_err_max", "net.acc_drop_dies",
 )  # fmt: skip
 
 
