@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from analog_deq.verify.found import Drawing, Section
+from analog_deq.verify.report.corners import corner_maps
 from analog_deq.verify.report.figures import (
     DieScores,
     FixedPointScatter,
@@ -220,6 +221,25 @@ def test_a_regression_shows_its_answers_and_errors_where_less_is_better() -> Non
     assert "answers" not in {d.name for d in draw_figures(sample_figures())}
     missing = {d.name: d.caption for d in draw_figures(ReportFigures(missing={"answers": "no equilibrium"}))}
     assert missing["answers"] == "no equilibrium"
+
+
+@pytest.mark.parametrize(("corners", "checks", "shapes"), [
+    (5, 28, [(5, 28)]), (45, 28, [(10, 45), (9, 45), (9, 45)]), (12, 30, [(6, 30), (6, 30)]), (3, 3, [(3, 3)]),
+])  # fmt: skip
+def test_the_corner_map_fits_a_sheet_and_loses_nothing(
+    corners: int, checks: int, shapes: list[tuple[int, int]]
+) -> None:
+    values = {f"c{k}": None if k == 1 else 0.1 * k for k in range(corners)}
+    told = [check(id=f"a.{k}", max=1.0, by_corner=values) for k in range(checks)]
+    maps = corner_maps([*told, check(id="a.typical", by_corner={"c0": 1.0}), check(id="a.none")])
+    assert [(len(part.columns), len(part.rows)) for part in maps] == shapes
+    cells = [cell for part in maps for _, row in part.rows for cell in row]
+    assert len(cells) == corners * checks
+    tones = Counter(cell.tone for cell in cells)
+    assert tones["fail"] == checks * (1 + sum(0.1 * k > 1.0 for k in range(corners)))
+    assert Counter(cell.text for cell in cells)["failed"] == checks
+    assert all(len(row) == len(part.columns) for part in maps for _, row in part.rows)
+    assert corner_maps([]) == ()
 
 
 def test_sections_carry_their_drawing_and_what_to_fix_comes_last() -> None:

@@ -13,6 +13,7 @@ from analog_deq.verify.report.rows import allowance_used
 from analog_deq.verify.verdict import Check
 
 WIDTH, HEIGHT, EDGE = 108.0, 26.0, 4.0
+MOST_COLUMNS = 10
 CLOSE = 80.0
 """Per cent of the allowance from which a cell of the map is marked as close to its limit."""
 
@@ -27,18 +28,41 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class CornerMap:
-    """Corners (rows) against checks (columns), in the order they were simulated."""
+    """Part of the map of corner against check: names of its ``columns``, and rows of a name and its cells."""
 
-    checks: tuple[Check, ...]
+    columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
-def corner_map(checks: Sequence[Check]) -> CornerMap | None:
-    """The map over every check with values at corners; None when there is none with more than one."""
-    told = tuple(check for check in checks if len(check.by_corner) > 1)
+def corner_maps(checks: Sequence[Check]) -> tuple[CornerMap, ...]:
+    """The map over every check with values at more than one corner, in parts that fit a sheet of paper.
+
+    Whichever are fewer, corners or checks, stand side by side, ``MOST_COLUMNS`` in a part.
+
+    >>> seen = {"tt": 1.0, "ss": 3.0}
+    >>> row = Check("a", "", "V", 1.0, None, 2.0, 1, None, "pass", 1.0, "", "error", "each", by_corner=seen)
+    >>> [(m.columns, m.rows[0][0], [cell.tone for cell in m.rows[0][1]]) for m in corner_maps([row])]
+    [(('a',), 'tt', ['pass'])]
+    """
+    told = [check for check in checks if len(check.by_corner) > 1]
     names = list(dict.fromkeys(name for check in told for name in check.by_corner))
-    rows = tuple((name, tuple(_cell(check, name) for check in told)) for name in names)
-    return CornerMap(told, rows) if told else None
+    cells = {(name, check.id): _cell(check, name) for name in names for check in told}
+    ids = [check.id for check in told]
+    if len(names) < len(ids):
+        return tuple(
+            CornerMap(tuple(part), tuple((i, tuple(cells[name, i] for name in part)) for i in ids))
+            for part in _parts(names)
+        )
+    return tuple(
+        CornerMap(tuple(part), tuple((name, tuple(cells[name, i] for i in part)) for name in names))
+        for part in _parts(ids)
+    )
+
+
+def _parts(names: list[str]) -> list[list[str]]:
+    """``names`` in parts of nearly equal length."""
+    count = -(-len(names) // MOST_COLUMNS)
+    return [list(part) for part in np.array_split(np.array(names, dtype=object), count)] if count else []
 
 
 def tone_at(check: Check, value: float | None) -> str:

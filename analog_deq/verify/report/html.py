@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from analog_deq.verify.found import Drawing, Section
-from analog_deq.verify.report.corners import corner_map, sparkline
+from analog_deq.verify.report.corners import corner_maps, sparkline
 from analog_deq.verify.report.figures import ReportFigures
 from analog_deq.verify.report.plots import draw_figures
 from analog_deq.verify.report.rows import WORDS, Row, gravity, is_open, row_of
@@ -57,7 +57,7 @@ def render_html(
         open_rows=sorted((row for row in rows if is_open(row.check)), key=gravity),
         nearest=_nearest(rows),
         counts=_counts(report),
-        corners=corner_map(report.checks),
+        corners=corner_maps(report.checks),
         sparkline=lambda check: Markup(sparkline(check)),
         figures=[(d, Markup(d.svg)) for d in drawn if d.svg is not None],
         schematics=[(d, Markup(d.svg)) for d in schematics if d.svg is not None],
