@@ -52,10 +52,13 @@ def _shape_netlist(setting: Setting) -> Setting | None:
     return setting.with_cells(activation=cell) if "out_n" in setting.cells.activation.contract.pins else None
 
 
-def _gain_netlist(setting: Setting) -> Setting | None:
-    opamp = setting.cells.opamp if setting.cells is not None else None
-    ideal = None if opamp is None else at_best(opamp, highest=("a0",))
-    return None if ideal is None else setting.with_cells(opamp=ideal)
+def _opamp_at_best(*highest: str) -> NetlistSwitch:
+    def switch(setting: Setting) -> Setting | None:
+        opamp = setting.cells.opamp if setting.cells is not None else None
+        ideal = None if opamp is None else at_best(opamp, highest=highest)
+        return None if ideal is None else setting.with_cells(opamp=ideal)
+
+    return switch
 
 
 def _sources(setting: Setting) -> Setting:
@@ -91,15 +94,6 @@ def _fast(setting: Setting) -> Setting:
     return setting.fitted("tau", tau0_s=tau["tau0_s"] - slow, tau_load_s_per_siemens=0.0)
 
 
-def _opamp_at_best(*highest: str) -> NetlistSwitch:
-    def switch(setting: Setting) -> Setting | None:
-        opamp = setting.cells.opamp if setting.cells is not None else None
-        ideal = None if opamp is None else at_best(opamp, highest=highest)
-        return None if ideal is None else setting.with_cells(opamp=ideal)
-
-    return switch
-
-
 def same(setting: Setting) -> Setting:
     """Nothing more to do in the cells."""
     return setting
@@ -112,7 +106,7 @@ DESIGN_CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "finite gain", "design", "the op-amps' DC gain", "more gain",
-        lambda s: s.fitted("integrator", inverse_a0=0.0), _gain_netlist,
+        lambda s: s.fitted("integrator", inverse_a0=0.0), _opamp_at_best("a0"),
         lambda s: s.proxy.integrator.values["inverse_a0"] != 0.0,
     ),
     Cause(

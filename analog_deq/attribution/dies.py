@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analog_deq.attribution.causes import SYNAPSE
+from analog_deq.attribution.causes import FINE_TRIM_BITS, SYNAPSE
 from analog_deq.attribution.setting import Loop, Setting
 from analog_deq.draws import Stream, generator
 from analog_deq.fit.variation import NEURON_PARAMETERS
 from analog_deq.proxy.activation import TableActivation
+from analog_deq.proxy.autozero import residual_offset
 from analog_deq.proxy.draws import draw_network
 from analog_deq.proxy.terms import ArrayTerms
 from analog_deq.train.trim import TrimLaw
@@ -55,6 +56,7 @@ class DieDraws:
 def fitted_draws(setting: Setting, dies: int, seed: int) -> DieDraws:
     """Dies drawn from the proxy's own fitted distributions: their parameters are the fitted ones.
 
+    Offsets are as the design's auto-zero leaves them.
     Correlated draws stay correlated: leaving one out sets it to its mean, whatever it was drawn with.
     """
     design, proxy = setting.design, setting.proxy
@@ -67,10 +69,14 @@ def fitted_draws(setting: Setting, dies: int, seed: int) -> DieDraws:
         drawn = rng.multivariate_normal(
             fitted.mean, fitted.covariance, size=design.sizes.states, method="eigh", check_valid="ignore"
         )
-        values.append(np.stack([drawn[:, fitted.names.index(name)] for name in NEURON_PARAMETERS], axis=-1))
+        ordered = np.stack([drawn[:, fitted.names.index(name)] for name in NEURON_PARAMETERS], axis=-1) - mean
+        if design.autozero is not None:
+            celsius = design.operating.temperature_celsius
+            ordered[:, 0] = residual_offset(ordered[:, 0], design.autozero, celsius, rng)
+        values.append(ordered)
         spread = draw_network(proxy, design, len(setting.g_pos), rng, programmed=programmed)
         errors.append(np.stack([spread.g_pos.numpy(), spread.g_neg.numpy()]))
-    about = np.stack(values) - mean
+    about = np.stack(values)
     own = {name: about * (np.arange(len(mean)) == k) for k, name in enumerate(NEURON_PARAMETERS)}
     base = _plain()
     return DieDraws(tuple(range(dies)), base, {n: o for n, o in own.items() if np.any(o)}, np.stack(errors))
@@ -115,7 +121,7 @@ class DieNetwork:
         trim = np.zeros((len(terms), self.setting.design.sizes.states))
         law = self.law if trimmed else None
         if law is not None:
-            spec = law.spec.model_copy(update={"bits": 16}) if fine_trim else law.spec
+            spec = law.spec.model_copy(update={"bits": FINE_TRIM_BITS}) if fine_trim else law.spec
             law = TrimLaw(spec, law.target, law.amps)
             for _ in range(self.rounds):
                 measured = self._loop(terms, parameters, trim).solve(self.x_trim, self.start).reading.mean(-2).numpy()

@@ -268,3 +268,10 @@ def test_the_ideal_activation_is_a_tanh_behind_its_driver() -> None:
     assert f"{d.neuron.z_unit_v / 2!r}*tanh(v(in)/{d.neuron.v_unit_v!r})" in cell.netlist
     assert cell.mismatch_sigmas == {}
     assert math.isclose(cells.driver.contract.conditions["gain"].typ, 2.0)
+
+
+def test_an_auto_zero_leaves_little_of_the_offsets() -> None:
+    d, p = small(autozero={"amplifier_noise_v": 0.0, "injection_sigma_c": 0.0}), proxy()
+    raw, zeroed = (fitted_draws(Setting.of(x, p, network(x, p)), 8, 1).own["vos_v"][..., 0] for x in (small(), d))
+    assert np.std(zeroed) < np.std(raw) / 20  # kT/C of 10 pF: 20 uV
+    assert np.std(zeroed) > 1e-5

@@ -53,7 +53,7 @@ class AttributionCheck:
             units = ("%FS", "", "%FS")
             return Found(
                 tuple(
-                    Measurement(name, None, unit, 0, detail=why, unjudged="not_modelled")
+                    Measurement(name, None, unit, 0, detail=why, unjudged="info")
                     for name, unit in zip(self.ids, units, strict=True)
                 )
             )
