@@ -56,7 +56,6 @@ TIMEOUT_S = 600.0
 FLAT = "one ngspice process of the flat deck per input"
 TIGHT = 1e-8
 AGREE_BAR = 1e-6
-TIMED_DIES = 16
 COST_STEPS = 150
 """Training steps of a network that only its cost is asked of."""
 
@@ -299,6 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--parts", nargs="+", choices=("count", "scaled", "speed"), default=["count", "scaled", "speed"])
     add_count(made, "--seconds", 10**6, "start no batch of dies after this many")
     add_count(made, "--flat-inputs", 3, "inputs that the flat deck is timed on")
+    add_count(made, "--timed-dies", 16, "dies that are timed")
     made.add_argument("--states", type=int, nargs="+", default=[32, 64], help="sizes whose cost is measured")
     options = made.parse_args(arguments)
 
@@ -328,7 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             note(f"cost at {states} states")
             own = net.design.sizes.states == states
             sized = net if own else train(base_design(states, training={"steps": COST_STEPS}), reference_proxy())
-            yield from speed_rows(sized, simulator, machine, options.flat_inputs, TIMED_DIES)
+            yield from speed_rows(sized, simulator, machine, options.flat_inputs, options.timed_dies)
 
     return show(rows(), options.json)
 
