@@ -20,6 +20,8 @@ from analog_deq.proxy.terms import ArrayTerms
 from analog_deq.train.trim import TrimLaw
 
 Array = np.ndarray
+DIE_TOLERANCE = 1e-6
+"""Residual of a die's equilibrium, units of z: 1e-4 %FS, a thousandth of what mismatch does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,14 @@ class DieNetwork:
             spec = law.spec.model_copy(update={"bits": FINE_TRIM_BITS}) if fine_trim else law.spec
             law = TrimLaw(spec, law.target, law.amps)
             for _ in range(self.rounds):
-                measured = self._loop(terms, parameters, trim).solve(self.x_trim, self.start).reading.mean(-2).numpy()
+                measured = (
+                    self._loop(terms, parameters, trim)
+                    .solve(self.x_trim, self.start, DIE_TOLERANCE)
+                    .reading.mean(-2)
+                    .numpy()
+                )
                 trim = np.clip(trim + law.change(measured)[0], -law.spec.range_a, law.spec.range_a)
-        return self._loop(terms, parameters, trim).solve(x, start).reading
+        return self._loop(terms, parameters, trim).solve(x, start, DIE_TOLERANCE).reading
 
     def _arrays(self, deviating: bool) -> list[ArrayTerms]:
         if deviating not in self._terms:

@@ -150,13 +150,13 @@ class Loop:
         design = setting.design
         return cls(**parts, act=act, dac_bits=design.converters.dac_bits, weight_class=design.certificate.weight_class)
 
-    def solve(self, x: Tensor, start: Tensor | None = None) -> ProxyStates:
+    def solve(self, x: Tensor, start: Tensor | None = None, tol: float = TOLERANCE) -> ProxyStates:
         """Equilibria of inputs (..., images, M), sought from states ``start``; EquilibriumError where there is none."""
         with torch.no_grad():
             inputs = quantise(x, self.dac_bits)
             u = self.drive(inputs)
             begin = None if start is None else start.expand_as(u)
-            z = settle(self.w_state, u, self.act, self.weight_class, tol=TOLERANCE, start=begin)
+            z = settle(self.w_state, u, self.act, self.weight_class, tol=tol, start=begin)
             return ProxyStates(z, z @ self.w_state.mT + u, self.read(z, inputs))
 
     def drive(self, inputs: Tensor) -> Tensor:

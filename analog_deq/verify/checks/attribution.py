@@ -26,9 +26,9 @@ from analog_deq.verify.signoff import Measurement
 from analog_deq.verify.switched_off import SwitchedOff
 from analog_deq.verify.verdict import Worst
 
-DIES, IMAGES = 8, 50
+DIES, IMAGES = 8, 32
 """Dies and images of each that the attribution works out on the proxy."""
-CHECKED_DIES, CHECKED_IMAGES, TRANSIENTS = 4, 25, 4
+CHECKED_DIES, CHECKED_IMAGES, TRANSIENTS = 3, 25, 4
 """Dies and images of each with which a cause is switched off in ngspice, and images simulated in time."""
 DECK = "switched-off"
 """Name of the deck of the worst disagreement."""
