@@ -6,8 +6,9 @@ the first and last die of its block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from analog_deq.characterise.corners import Corner
 from analog_deq.characterise.measurement import SPICE_OPTIONS, AbstractCellMeasurement, CellBench, Copy
@@ -165,3 +166,17 @@ def partition(
         for k in range(0, len(variants), measurement.copies)
         if (part := variants[k : k + measurement.copies])
     ]
+
+
+def recorded_block(
+    cell: Cell, recorded: Mapping[Hashable, Any], measurement: AbstractCellMeasurement, corner: Corner
+) -> Block:
+    """The block that a row of a ``quantities`` table was measured in, whatever else was measured then."""
+    first, last = int(recorded["block_first"]), int(recorded["block_last"])
+    if recorded["variant"] == NOMINAL:
+        variants = [(NOMINAL, -1)]
+    elif recorded["variant"] == DIE:
+        variants = [(DIE, k) for k in range(first, last + 1)]
+    else:
+        variants = sensitivity_variants(cell.at(corner.process))[first : last + 1]
+    return Block(measurement, corner, tuple(variants), float(recorded["bandwidth"]), float(recorded["stretch"]), first)

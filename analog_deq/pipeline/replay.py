@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analog_deq.characterise.blocks import DIE, NOMINAL, Block, PreparedBlock, prepare, sensitivity_variants
+from analog_deq.characterise.blocks import Block, PreparedBlock, prepare, recorded_block
 from analog_deq.characterise.campaign import NO_RANGE
 from analog_deq.characterise.corners import select_corners
 from analog_deq.characterise.measurement import WindowTooShortError
@@ -64,14 +64,7 @@ def _block(cell: Cell, recorded: pd.Series[Any]) -> Block:
     """The block a row was measured in."""
     (measurement,) = measurements_of(cell.role, (str(recorded["measurement"]),))
     corner = select_corners(cell, str(recorded["corner"]))[0]
-    first, last = int(recorded["block_first"]), int(recorded["block_last"])
-    if recorded["variant"] == NOMINAL:
-        variants = [(NOMINAL, -1)]
-    elif recorded["variant"] == DIE:
-        variants = [(DIE, k) for k in range(first, last + 1)]
-    else:
-        variants = sensitivity_variants(cell.at(corner.process))[first : last + 1]
-    return Block(measurement, corner, tuple(variants), float(recorded["bandwidth"]), float(recorded["stretch"]), first)
+    return recorded_block(cell, recorded.to_dict(), measurement, corner)
 
 
 def _value(item: PreparedBlock, run: SimulationRun, recorded: pd.Series[Any]) -> tuple[float, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from analog_deq.characterise.blocks import DIE, NOMINAL, prepare, recorded_block
 from analog_deq.characterise.campaign import Question, characterise
 from analog_deq.characterise.corners import Corner
 from analog_deq.characterise.measurement import NOT_MODELLED
@@ -15,7 +16,7 @@ from analog_deq.characterise.registry import measurements_of
 from analog_deq.characterise.statistics import FAILED, tidy
 from analog_deq.netlists.cell import Cell
 from analog_deq.netlists.contract_schema import Condition
-from analog_deq.records import OK
+from analog_deq.records import OK, Deck
 from analog_deq.verify.cell_rows import AMPLIFIER, CellRow
 from analog_deq.verify.corners import cell_corner, network_corners
 from analog_deq.verify.sheet import SheetRun
@@ -55,6 +56,7 @@ class CellTable:
     rows: pd.DataFrame
     corners: Mapping[str, Mapping[str, Corner]]
     cells: Mapping[str, Cell]
+    seed: int
 
     def of(self, row: CellRow, corner: str, variant: str) -> pd.DataFrame:
         """Rows of one id at a corner of the network, of the nominal cell or of its dies."""
@@ -62,6 +64,21 @@ class CellTable:
         rows = self.rows
         keep = (rows["slot"] == row.slot) & (rows["measurement"] == row.measurement) & (rows["variant"] == variant)
         return rows[keep & rows["quantity"].isin(row.quantities) & (rows["corner"] == own)]
+
+    def deck(self, row: CellRow, corner: str, where: str) -> Deck | None:
+        """The deck that simulated the value which stands for a corner; None when none was simulated.
+
+        Of a spread it is the block with the die farthest from zero.
+        """
+        found = self.of(row, corner, NOMINAL if row.statistic == "worst" else DIE)
+        found = found[(found["at"] == where) & (found["deck"] != "")]
+        if found.empty:
+            return None
+        recorded = found.iloc[int(np.argmax(found["value"].abs().fillna(np.inf).to_numpy()))]
+        cell = self.cells[row.slot]
+        (measurement,) = measurements_of(cell.role, (row.measurement,))
+        block = recorded_block(cell, recorded.to_dict(), measurement, self.corners[corner][row.slot])
+        return prepare(cell, block, self.seed).deck
 
 
 def measure_cells(run: SheetRun, rows: Sequence[CellRow]) -> CellTable:
@@ -76,7 +93,7 @@ def measure_cells(run: SheetRun, rows: Sequence[CellRow]) -> CellTable:
         here = tuple(dict.fromkeys(by_slot[slot] for by_slot in places.values()))
         frames += [frame.assign(slot=slot) for frame in _measured(run, cells[slot], here, own)]
     table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-    return CellTable(table, places, cells)
+    return CellTable(table, places, cells, run.design.seed)
 
 
 def _measured(

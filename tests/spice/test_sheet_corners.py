@@ -91,14 +91,28 @@ def test_the_macro_op_amp_measures_its_own_parameters(simulator: Simulator, tmp_
     assert set(found.tables["cells"]["slot"]) == {"opamp"}
 
 
+def test_a_design_without_an_op_amp_says_so_in_the_unit_of_the_row(simulator: Simulator, tmp_path: Path) -> None:
+    sheet = limits({"cell.gbw": ("Hz", {"min": 80e6}), "cell.driver_bandwidth": ("Hz", {"min": 50e6})})
+    cells = load_cells(Cells(integrator="integrator_rc"))
+    checks = judged(CELLS.measure(run_of(simulator, tmp_path, sheet, cells)), sheet)
+    assert checks["cell.gbw"].status == "not_modelled"
+    assert checks["cell.driver_bandwidth"].status == "pass"
+
+
 def test_a_quarter_of_the_bandwidth_at_one_corner_fails_there(simulator: Simulator, tmp_path: Path) -> None:
     sheet = limits({"cell.gbw": ("Hz", {"min": 80e6}), "cell.dc_gain": ("dB", {"min": 60})}, SLOW)
     slow = with_corner(load_cells(Cells()), "opamp", gbw=GBW / 4)
-    checks = judged(CELLS.measure(run_of(simulator, tmp_path, sheet, slow)), sheet)
+    run = run_of(simulator, tmp_path, sheet, slow)
+    found = CELLS.measure(run)
+    checks = judged(found, sheet)
     gbw = checks["cell.gbw"]
     assert (gbw.status, gbw.worst_corner) == ("fail", "ss_27C_1p8V")
     assert gbw.by_corner["ss_27C_1p8V"] == pytest.approx(gbw.by_corner["tt_27C_1p8V"] / 4, rel=1e-3)
     assert checks["cell.dc_gain"].status == "pass"
+    (outcome,) = run.bed.run([found.decks["cell.gbw"]], Progress())
+    assert outcome.run is not None
+    assert outcome.run.reused  # the deck beside the report is the one that was measured, at that corner
+    assert "gbw=50000000.0" in found.decks["cell.gbw"].text
 
 
 def test_twice_the_offset_fails(simulator: Simulator, tmp_path: Path) -> None:

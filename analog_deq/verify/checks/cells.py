@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analog_deq.characterise.blocks import DIE, NOMINAL
 from analog_deq.characterise.measurement import NOT_MODELLED, Quantity
@@ -36,22 +36,31 @@ class CellChecks:
     def measure(self, run: SheetRun) -> Found:
         measured = measure_cells(run, self.rows)
         listed = [row for row in self.rows if run.listed(row.id) is not None]
-        found = tuple(_measurement(run, row, measured) for row in listed)
+        found, decks = [], {}
+        for row in listed:
+            measurement, where = _measurement(run, row, measured)
+            deck = None if measurement.worst is None else measured.deck(row, measurement.worst.corner, where)
+            if deck is not None and measurement.worst is not None:
+                decks[row.id] = deck
+                measurement = replace(measurement, worst=replace(measurement.worst, deck=row.id))
+            found.append(measurement)
         table = measured.rows
         failed = int((table["outcome"] == FAILED).sum()) if len(table) else 0
-        return Found(found, {self.table: table} if len(table) else {}, simulated=len(table), failed=failed)
+        tables = {self.table: table} if len(table) else {}
+        return Found(tuple(found), tables, simulated=len(table), failed=failed, decks=decks)
 
 
 CELLS = CellChecks(CELL_ROWS, "cells")
 SYNAPSES = CellChecks(SYNAPSE_ROWS, "synapses")
 
 
-def _measurement(run: SheetRun, row: CellRow, measured: CellTable) -> Measurement:
-    """One id over all corners."""
+def _measurement(run: SheetRun, row: CellRow, measured: CellTable) -> tuple[Measurement, str]:
+    """One id over all corners, and the condition of its worst value as the table has it."""
     if row.slot not in measured.cells:
         (taken,) = {slot for slot in run.cells.named if slot == "integrator"}
         why = f"not modelled: the design has no {row.slot}; a cell of role {run.cells.named[taken].role!r} integrates"
-        return Measurement(row.id, None, "", 0, detail=why, unjudged="not_modelled")
+        unit = row.declared(row.slot).unit
+        return Measurement(row.id, None, unit, 0, detail=why, unjudged="not_modelled"), ""
     cell = measured.cells[row.slot]
     quantity = row.declared(cell.role)
     if row.statistic == "worst":
@@ -62,10 +71,10 @@ def _measurement(run: SheetRun, row: CellRow, measured: CellTable) -> Measuremen
     return _over_dies(row, quantity, cell.name, found, top)
 
 
-def _nominal(row: CellRow, quantity: Quantity, cell: str, values: Mapping[str, CornerValue]) -> Measurement:
+def _nominal(row: CellRow, quantity: Quantity, cell: str, values: Mapping[str, CornerValue]) -> tuple[Measurement, str]:
     if all(v.missing == NOT_MODELLED for v in values.values()):
         reason = next(iter(values.values())).reason
-        return Measurement(row.id, None, quantity.unit, len(values), detail=reason, unjudged="not_modelled")
+        return Measurement(row.id, None, quantity.unit, len(values), detail=reason, unjudged="not_modelled"), ""
     by_corner = {name: v.value for name, v in values.items()}
     name, _ = worst_of(by_corner, quantity.worse)
     lost = {name: v for name, v in values.items() if v.value is None}
@@ -76,14 +85,13 @@ def _nominal(row: CellRow, quantity: Quantity, cell: str, values: Mapping[str, C
     detail += f"; {name}: {told.reason}" if told.value is None else ""
     worst = Worst(f"{cell}, {name}{where}", corner=name)
     first = next(iter(by_corner.values()))
-    return Measurement(
-        row.id, first, quantity.unit, len(values), None, worst, detail, len(lost), by_corner=by_corner
-    )  # fmt: skip
+    n, unit = len(values), quantity.unit
+    return Measurement(row.id, first, unit, n, None, worst, detail, len(lost), by_corner=by_corner), told.where
 
 
 def _over_dies(
     row: CellRow, quantity: Quantity, cell: str, found: Mapping[str, Sequence[Spread]], top: float
-) -> Measurement:
+) -> tuple[Measurement, str]:
     """One id over the dies of all corners: the condition with the largest spread stands for a corner."""
     unit, scale = ("%", PERCENT / top) if row.statistic == "sd" else (quantity.unit, 1.0)
 
@@ -92,7 +100,7 @@ def _over_dies(
 
     every = [spread for part in found.values() for spread in part]
     if every and not any(spread.modelled for spread in every):
-        return Measurement(row.id, None, unit, len(every), detail=every[0].status, unjudged="not_modelled")
+        return Measurement(row.id, None, unit, len(every), detail=every[0].status, unjudged="not_modelled"), ""
     lost = {name: next((s.status for s in part if s.status != OK), "no row") for name, part in found.items()
             if not part or any(s.status != OK for s in part)}  # fmt: skip
     chosen = {name: max(part, key=value) for name, part in found.items() if name not in lost}
@@ -100,8 +108,8 @@ def _over_dies(
     tried = sum(s.dies for s in every)
     failed = sum(s.dies - s.n for s in every)
     if not chosen:
-        return Measurement(row.id, None, unit, tried, detail=next(iter(lost.values())), failed_samples=failed,
-                           by_corner=by_corner)  # fmt: skip
+        why = next(iter(lost.values()))
+        return Measurement(row.id, None, unit, tried, detail=why, failed_samples=failed, by_corner=by_corner), ""
     name = worst_of(by_corner, "high")[0]
     spread = chosen[name]
     where = f" at {spread.at}" if spread.at else ""
@@ -117,4 +125,7 @@ def _over_dies(
         ends_of = chosen[first].sd_interval
         interval = (scale * ends_of[0], scale * ends_of[1])
     worst = Worst(f"{cell}, {name}{where}", corner=name)
-    return Measurement(row.id, by_corner[first], unit, tried, interval, worst, told, failed, by_corner=by_corner)
+    value_there = by_corner[first]
+    return Measurement(
+        row.id, value_there, unit, tried, interval, worst, told, failed, by_corner=by_corner
+    ), spread.at  # fmt: skip

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from analog_deq.proxy.activation import TableActivation
 from analog_deq.statistics import paired_drop, wilson
 from analog_deq.verify.corner_campaign import CornerResult, corner_campaign, corner_table
+from analog_deq.verify.corner_gamma import corner_gamma
 from analog_deq.verify.corners import worst_of
 from analog_deq.verify.found import Found
 from analog_deq.verify.rails import Swing, measured_swings, rail_share
@@ -43,7 +43,7 @@ class CornerNetworks:
             found += _answers(run, nominal)
             found += _yield(run, results) if len(results) > len(nominal) else []
         if run.design.certificate.weight_class in {"A", "B"}:
-            found.append(_gamma(run, nominal))
+            found.append(corner_gamma(run, nominal))
         if run.listed("net.rail_use") is not None:
             swings = measured_swings(run, [r.corner for r in nominal])
             found.append(_rail_use(nominal, swings))
@@ -140,26 +140,6 @@ def _power(run: SheetRun, results: Sequence[CornerResult]) -> Measurement:
     if absent is None:
         return found
     return Measurement(found.id, None, "W", found.n, detail=f"not modelled: {absent}", unjudged="not_modelled")
-
-
-def _gamma(run: SheetRun, results: Sequence[CornerResult]) -> Measurement:
-    """Contraction bound of the programmed matrix with the neuron's curve at each corner; below 1 one state rests."""
-    by_corner: dict[str, float | None] = {}
-    for result in results:
-        if result.activation is not None:
-            own = replace(run.model, act=TableActivation.nominal(result.activation))
-            by_corner[result.corner.name] = own.certificate().gamma
-        else:  # the typical corner, or one whose neuron could not be measured
-            first = result is results[0]
-            by_corner[result.corner.name] = run.checkpoint.certificate.gamma if first else None
-    lost = sum(value is None for value in by_corner.values())
-    name, value = worst_of(by_corner, "high")
-    detail = f"{name}: {value:.3g} with the curve of the neuron measured there; at 1 the guarantee of one state ends"
-    first_value = next(iter(by_corner.values()))
-    return Measurement(
-        "net.corner_gamma", first_value, "", len(results), None, Worst(name, corner=name), detail, lost,
-        by_corner=by_corner,
-    )  # fmt: skip
 
 
 def _right(run: SheetRun, result: CornerResult) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ from analog_deq.calibration.measurement import Bench
 from analog_deq.calibration.settling import Settling
 from analog_deq.fit.forms import closed_loop_tau
 from analog_deq.fit.parameters import tau_coefficients
-from analog_deq.records import OK
+from analog_deq.records import OK, Deck
 from analog_deq.verify.corners import cells_at, design_at, network_corners, worst_of
 from analog_deq.verify.found import Found
 from analog_deq.verify.sheet import SheetRun
@@ -32,22 +32,24 @@ class Integrator:
     ids: tuple[str, ...] = ("int.leak", "int.tau_err")
 
     def measure(self, run: SheetRun) -> Found:
-        table = _steps(run)
+        table, decks = _steps(run)
         listed = [name for name in self.ids if run.listed(name) is not None]
         found = tuple(_measurement(name, table) for name in listed)
         failed = int((table["status"] != OK).sum())
-        return Found(found, {"integrator": table}, simulated=len(table), failed=failed)
+        own = {m.id: decks[m.worst.corner] for m in found if m.worst is not None}
+        return Found(found, {"integrator": table}, simulated=len(table), failed=failed, decks=own)
 
 
-def _steps(run: SheetRun) -> pd.DataFrame:
-    """One row a corner, load and sign of the step: transresistance, time constant, and the proxy's."""
+def _steps(run: SheetRun) -> tuple[pd.DataFrame, dict[str, Deck]]:
+    """One row a corner, load and sign of the step: transresistance, time constant, and the proxy's. The decks, too."""
     corners = network_corners(run.design, run.cells, run.limits.campaign)
     load = np.asarray(run.model.map.load)
     step = min(run.plan.settling.steps_h)
     block = [(g, sign * step) for g in dict.fromkeys((float(load.min()), float(load.max()))) for sign in (1, -1)]
     settling = Settling()
     benches = [Bench(design_at(run.design, c), run.plan, cells_at(run.cells, c)) for c in corners]
-    outcomes = run.bed.run([settling.decks(bench, block)[0] for bench in benches], run.progress)
+    decks = [settling.decks(bench, block)[0] for bench in benches]
+    outcomes = run.bed.run(decks, run.progress)
     r_feedback, coefficients = run.design.neuron.r_feedback_ohm, tau_coefficients(run.proxy.tau)
     rows = []
     for corner, bench, outcome in zip(corners, benches, outcomes, strict=True):
@@ -67,7 +69,7 @@ def _steps(run: SheetRun) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     table["leak_percent"] = PERCENT * (table["transresistance_ohm"] / r_feedback - 1)
     table["tau_err_percent"] = PERCENT * (table["tau_s"] / table["tau_proxy_s"] - 1)
-    return table
+    return table, {corner.name: deck for corner, deck in zip(corners, decks, strict=True)}
 
 
 def _measurement(name: str, table: pd.DataFrame) -> Measurement:
@@ -88,6 +90,6 @@ def _measurement(name: str, table: pd.DataFrame) -> Measurement:
     told = str(row["status"]) if lost else f"{what} under {1e3 * row['load_siemens']:.3g} mS"
     failed = int((table["status"] != OK).sum())
     return Measurement(
-        name, next(iter(by_corner.values())), "%", len(table), None, Worst(chosen, corner=chosen),
+        name, next(iter(by_corner.values())), "%", len(table), None, Worst(chosen, corner=chosen, deck=name),
         f"{chosen}: {told}", failed, by_corner=by_corner,
     )  # fmt: skip
