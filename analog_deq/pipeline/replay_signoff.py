@@ -101,7 +101,7 @@ def sample_of_check(folder: Path, check: str) -> tuple[tuple[int, ...], str | No
     if check not in checks:
         raise SpecError(f"--check {check}: not in {folder / 'report.json'}; it has {', '.join(checks)}")
     worst = checks[check].worst
-    if worst is None or worst.input is None or not worst.deck:
+    if worst is None or not worst.deck:
         place = "none of which decides it alone" if worst is None else f"the worst at {worst.condition}, without a deck"
         raise SpecError(
             f"--check {check}: a figure over {checks[check].n} samples, {place}; replay rows of samples.csv with --row "
@@ -110,6 +110,7 @@ def sample_of_check(folder: Path, check: str) -> tuple[tuple[int, ...], str | No
     deck = (folder / worst.deck).parent
     alone = deck.name if (deck / RECORD).is_file() else None
     in_table = alone is None or read_alone(deck).sample.kind == "equilibrium"
+    in_table = in_table and worst.input is not None and not worst.corner  # samples.csv has the typical corner alone
     return rows_of(folder, die=worst.die, image=worst.input) if in_table else (), alone
 
 

@@ -100,7 +100,7 @@ def run_alone(record: AloneRecord, writer: Replay, bed: Bed, progress: Progress)
 
 
 def _deck(writer: Replay, sample: Sample, *, mirrored: bool = True) -> Deck:
-    return writer.deck(sample.kind, sample.image, sample.die, sample.trim, sample.corner, mirrored=mirrored)
+    return writer.deck(sample.kind, sample.test_image, sample.die, sample.trim, sample.corner, mirrored=mirrored)
 
 
 def _values(writer: Replay, sample: Sample, outcome: Outcome, mirrored: bool) -> dict[str, str]:

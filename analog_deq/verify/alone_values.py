@@ -26,11 +26,12 @@ MOST_VECTORS = 100
 class Sample:
     """Which sample a deck is of. ``trim_a`` (N,) are a die's trim currents; ``rest_z`` (N,) where a transient ends.
 
-    ``kind`` is ``equilibrium``, ``transient``, ``noise``, or what a check calls a deck of its own.
+    ``kind`` is ``equilibrium``, ``transient``, ``noise``, or what a check calls a deck of its own. One of a cell alone
+    has no ``image``.
     """
 
     kind: str
-    image: int
+    image: int | None
     die: int | None = None
     corner: str = ""
     trim_a: tuple[float, ...] | None = None
@@ -41,7 +42,15 @@ class Sample:
         """Name of its folder."""
         die = "" if self.die is None else f"-die{self.die}"
         die += "-untrimmed" if die and self.trim_a is None and self.kind == EQUILIBRIUM else ""
-        return f"{self.kind}-image{self.image}{die}" + (f"-{self.corner}" if self.corner else "")
+        image = "" if self.image is None else f"-image{self.image}"
+        return f"{self.kind}{image}{die}" + (f"-{self.corner}" if self.corner else "")
+
+    @property
+    def test_image(self) -> int:
+        """Number of the test image; ValueError for a cell alone."""
+        if self.image is None:
+            raise ValueError(f"{self.name}: a deck of a cell alone has no image")
+        return self.image
 
     @property
     def trim(self) -> Array | None:
@@ -60,11 +69,11 @@ def off_mirror(writer: Replay, sample: Sample, plots: Sequence[Plot]) -> bool:
 def values_of(writer: Replay, sample: Sample, plots: Sequence[Plot], *, mirrored: bool) -> dict[str, float]:
     """Figures of a deck's plots by name, SI or as the name says; SchemaError when they do not fit the network."""
     read = {"equilibrium": _equilibrium, "transient": _transient, "noise": _noise}.get(sample.kind)
-    if read is None:
+    if read is None or sample.image is None:
         return _last_values(plots)
     network = writer.network(sample.die, sample.trim, sample.corner)
     network = network if mirrored else network.unmirrored()
-    x = writer.model().inputs(writer.task.x_test[sample.image : sample.image + 1]).numpy()
+    x = writer.model().inputs(writer.task.x_test[sample.test_image : sample.test_image + 1]).numpy()
     try:
         return read(writer, network, sample, plots, x)
     except (SimulationError, KeyError) as error:
@@ -75,7 +84,7 @@ def _equilibrium(
     writer: Replay, network: LoweredNetwork, sample: Sample, plots: Sequence[Plot], x: Array
 ) -> dict[str, float]:
     z = network.read_states(plots[0], x, flat=writer.runs_flat(sample.kind, network, sample.corner)).z
-    image = writer.task.x_test[sample.image : sample.image + 1]
+    image = writer.task.x_test[sample.test_image : sample.test_image + 1]
     error = PERCENT * (z - writer.model().solve(image, domain_share=None).reading.numpy())[0]
     found = {
         "rms_error_percent_fs": float(np.sqrt(np.mean(error**2))), "max_error_percent_fs": float(np.abs(error).max())

@@ -54,7 +54,7 @@ def attach_decks(result: VerifyResult, writer: Replay, bed: Bed, progress: Progr
     own = {name: deck for found in result.found for name, deck in found.decks.items()}
 
     def sample_of(m: Measurement) -> Sample | None:
-        if m.worst is None or m.worst.input is None or not m.worst.deck:
+        if m.worst is None or not m.worst.deck or (m.worst.input is None and m.worst.deck not in own):
             return None
         kind, image, die = m.worst.deck, m.worst.input, m.worst.die
         trim = None if die is None or kind in own else tuple(map(float, trims[die]))

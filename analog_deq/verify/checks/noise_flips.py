@@ -47,7 +47,7 @@ class NoiseFlips:
         predicted = predicted_covariance(run)
         weights, margins = _margins(run)
         sd = np.sqrt(np.einsum("ki,kij,kj->k", weights, predicted, weights))
-        chosen = _chosen(run, margins / sd)
+        chosen = _chosen(run, np.divide(margins, sd, out=np.full_like(sd, np.inf), where=sd > 0))
         noises = simulated_noise(run, chosen, weights[chosen])
         failed = sum(noise.status != OK for noise in noises)
         table = _noise_table(predicted, weights, noises)
