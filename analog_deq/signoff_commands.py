@@ -41,6 +41,7 @@ _baselines_option = click.option(
 @click.option("--image", type=INDEX, help="Test image, counted from 0: on the nominal circuit, or on --die.")
 @click.option("--die", type=INDEX, help="Mismatch die, counted from 0; without --image all its samples.")
 @click.option("--trim/--no-trim", "trimmed", default=None, help="The die with its trim, or without.  [default: both]")
+@click.option("--corner", metavar="NAME", help="Rows of corners.csv at this corner, in place of samples.csv.")
 @click.option("--random", "count", type=COUNT, metavar="N", help="N rows drawn by --seed.")
 @click.option("--seed", type=INDEX, default=0, show_default=True, help="Draws the rows of --random.")
 @click.option("--cell", metavar="CELL", help="The cell that a TABLE was measured on.")
@@ -69,6 +70,7 @@ def replay(
       analog-deq replay signoff/ --check net.fixed_point_max
       analog-deq replay signoff/decks/transient-image3
       analog-deq replay signoff/ --die 3 --image 12 --trim
+      analog-deq replay signoff/ --corner ss_m40C_1p62V --image 12
       analog-deq replay signoff/ --random 20 --json
       analog-deq replay quantities.parquet --cell opamp_2stage --row 17
     """
@@ -77,7 +79,7 @@ def replay(
     if cell is not None:
         raise click.UsageError("--cell belongs to a quantities.parquet; a sign-off has its own cells")
     from analog_deq import signoff_console
-    from analog_deq.pipeline.finished import signoff_folder
+    from analog_deq.pipeline.finished import CORNERS, SAMPLES, signoff_folder
     from analog_deq.pipeline.replay_signoff import replay_samples
     from analog_deq.progress import drawn_progress
     from analog_deq.spice.executors import open_executor
@@ -88,9 +90,17 @@ def replay(
     chosen, decks = ((), (source.resolve().name,)) if alone else _samples(folder, rows, **asked)
     if alone and (rows or any(value is not None for name, value in asked.items() if name != "seed")):
         raise click.UsageError(f"{source} is one deck; give the sign-off's folder to choose samples")
+    table = CORNERS if asked["corner"] else SAMPLES
     with drawn_progress() as progress, open_executor(executor) as pool:
         found = replay_samples(
-            folder, chosen, decks, executor=pool, progress=progress, **given(timeout_s=timeout_s), **simulation
+            folder,
+            chosen,
+            decks,
+            table=table,
+            executor=pool,
+            progress=progress,
+            **given(timeout_s=timeout_s),
+            **simulation,
         )
     code = EXIT_PASS if found.same else EXIT_SIGNOFF_FAILED
     finish_record(ctx, _record(found), lambda screen: signoff_console.render_replayed(screen, found), exit_code=code)
@@ -103,6 +113,7 @@ def _samples(
     image: int | None,
     die: int | None,
     trimmed: bool | None,
+    corner: str | None,
     count: int | None,
     seed: int,
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
@@ -114,6 +125,8 @@ def _samples(
     if sum(ways.values()) != 1:
         given_ways = " and ".join(name for name, is_given in ways.items() if is_given) or "none of them"
         raise click.UsageError(f"say which samples by one of {', '.join(ways)}; {given_ways} is given")
+    if corner is not None and not (place or rows):
+        raise click.UsageError("--corner needs --image, --die or --row of corners.csv")
     if trimmed is not None and not place:
         raise click.UsageError("--trim belongs to --die; add that, or leave it out")
     if check is not None:
@@ -121,7 +134,7 @@ def _samples(
         return of_check, () if deck is None else (deck,)
     if count is not None:
         return random_rows(folder, count, seed), ()
-    return rows or rows_of(folder, die=die, image=image, trimmed=trimmed), ()
+    return rows or rows_of(folder, die=die, image=image, trimmed=trimmed, corner=corner), ()
 
 
 def _record(found: Replayed) -> dict[str, object]:

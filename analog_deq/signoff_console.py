@@ -91,7 +91,8 @@ def _place(row: ReplayedRow) -> str:
     told = dict(row.place)
     die = told.pop("die", "-1")
     where = "nominal circuit" if int(die) < 0 else f"die {die}"
-    trim = told.pop("trim", None)
+    trim, corner = told.pop("trim", None), told.pop("corner", None)
+    where += "" if corner is None else f" at {corner}"
     if trim is not None and int(die) >= 0:
         where += ", trimmed" if trim == "trimmed" else ", untrimmed"
     return ", ".join([where, *(f"{name} {value}" for name, value in told.items())])

@@ -177,8 +177,8 @@ def verify(
             work,
         )
         keep_inputs(
-            inputs, proxy_path, checkpoint_path, flat=flat, ngspice=simulator.version, solver=simulator.solver,
-            folder=work,
+            inputs, proxy_path, checkpoint_path, limits, flat=flat, ngspice=simulator.version,
+            solver=simulator.solver, folder=work,
         )  # fmt: skip
 
     reused, seconds = build_or_reuse(folder, make, progress, "verify")

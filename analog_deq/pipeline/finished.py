@@ -10,7 +10,7 @@ import pandas as pd
 from analog_deq.errors import SchemaError
 from analog_deq.verify.verdict import VerifyReport
 
-REPORT, SAMPLES = "report.json", "samples.csv"
+REPORT, SAMPLES, CORNERS = "report.json", "samples.csv", "corners.csv"
 
 
 def signoff_folder(source: Path) -> Path:
@@ -32,18 +32,17 @@ def read_report(folder: Path) -> VerifyReport:
         raise SchemaError(f"{path}: not readable as JSON ({error}); run verify again") from error
 
 
-def sample_texts(folder: Path) -> pd.DataFrame:
-    """``samples.csv`` as text, one row a sample. SchemaError when it is missing or not such a table."""
-    return _samples(folder, texts=True)
+def sample_texts(folder: Path, table: str = SAMPLES) -> pd.DataFrame:
+    """``samples.csv`` or ``corners.csv`` as text, one row a sample. SchemaError when it is missing or no such table."""
+    return _samples(folder / table, texts=True)
 
 
 def sample_values(folder: Path) -> pd.DataFrame:
     """``samples.csv`` as numbers and words. SchemaError as :func:`sample_texts`."""
-    return _samples(folder, texts=False)
+    return _samples(folder / SAMPLES, texts=False)
 
 
-def _samples(folder: Path, *, texts: bool) -> pd.DataFrame:
-    path = folder / SAMPLES
+def _samples(path: Path, *, texts: bool) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False) if texts else pd.read_csv(path)
     except (OSError, ValueError) as error:

@@ -21,6 +21,7 @@ from analog_deq.pipeline.inputs import Inputs
 from analog_deq.provenance import file_sha256, require_schema
 from analog_deq.resources import shipped
 from analog_deq.spec import OPAMP_INTEGRATOR, CalibrationPlan, DesignSpec, validate
+from analog_deq.verify.limits import Limits
 
 SCHEMA = "analog_deq.signoff_inputs/1"
 FOLDER, RUN, PROXY, CHECKPOINT = "inputs", "run.json", "proxy.json", "net.safetensors"
@@ -28,9 +29,10 @@ FOLDER, RUN, PROXY, CHECKPOINT = "inputs", "run.json", "proxy.json", "net.safete
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A sign-off's inputs as they were, and where its proxy and network lie."""
+    """A sign-off's inputs and limits as they were, and where its proxy and network lie."""
 
     inputs: Inputs | FamilyInputs
+    limits: Limits
     proxy: Path
     checkpoint: Path
     flat: bool
@@ -39,7 +41,15 @@ class Kept:
 
 
 def keep_inputs(
-    inputs: Inputs | FamilyInputs, proxy: Path, checkpoint: Path, *, flat: bool, ngspice: str, solver: str, folder: Path
+    inputs: Inputs | FamilyInputs,
+    proxy: Path,
+    checkpoint: Path,
+    limits: Limits,
+    *,
+    flat: bool,
+    ngspice: str,
+    solver: str,
+    folder: Path,
 ) -> None:
     """``folder/inputs`` with all that :func:`read_kept` needs.
 
@@ -52,7 +62,8 @@ def keep_inputs(
     shutil.copyfile(checkpoint, place / CHECKPOINT)
     content: dict[str, Any] = {
         "schema": SCHEMA, "design": inputs.design.model_dump(mode="json", by_alias=True, exclude_unset=True),
-        "flat": flat, "ngspice_version": ngspice, "solver": solver,
+        "limits": limits.model_dump(mode="json", by_alias=True, exclude_unset=True), "flat": flat,
+        "ngspice_version": ngspice, "solver": solver,
         "files": {name: file_sha256(place / name) for name in (PROXY, CHECKPOINT)},
     }  # fmt: skip
     if isinstance(inputs, Inputs):
@@ -74,6 +85,7 @@ def read_kept(folder: Path) -> Kept:
         require_schema(content.get("schema"), SCHEMA, path)
         files, flat = content["files"], bool(content["flat"])
         ngspice, solver, written = content["ngspice_version"], content["solver"], content["design"]
+        asked = content["limits"]
     except FileNotFoundError as error:
         raise SchemaError(
             f"{path}: missing; only a sign-off that kept its inputs can be replayed: run verify again"
@@ -87,7 +99,7 @@ def read_kept(folder: Path) -> Kept:
         inputs: Inputs | FamilyInputs = _own_inputs(written, content, place)
     else:
         inputs = load_family_inputs(validate(DesignSpec, written, path), path)
-    return Kept(inputs, place / PROXY, place / CHECKPOINT, flat, ngspice, solver)
+    return Kept(inputs, validate(Limits, asked, path), place / PROXY, place / CHECKPOINT, flat, ngspice, solver)
 
 
 def _own_inputs(written: dict[str, Any], content: dict[str, Any], place: Path) -> Inputs:

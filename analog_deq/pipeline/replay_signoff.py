@@ -18,7 +18,7 @@ import pandas as pd
 from analog_deq.errors import SchemaError, SpecError
 from analog_deq.mappings.campaign import samples_again
 from analog_deq.pipeline.family_files import FamilyInputs, matching_family_checkpoint, read_family_proxy
-from analog_deq.pipeline.finished import read_report, sample_texts
+from analog_deq.pipeline.finished import CORNERS, SAMPLES, read_report, sample_texts
 from analog_deq.pipeline.inputs import Inputs, matching_checkpoint, matching_proxy
 from analog_deq.pipeline.kept import Kept, read_kept
 from analog_deq.records import Progress
@@ -31,7 +31,7 @@ from analog_deq.verify.replay import Replay, read_trim
 from analog_deq.verify.sweeps import Bed
 
 TIMEOUT_S = 300.0
-PLACE = ("die", "trim", "image")
+PLACE = ("corner", "die", "trim", "image")
 """Columns that say which sample a row is; the others are what it gave."""
 
 
@@ -69,16 +69,29 @@ class Replayed:
 
 
 def rows_of(
-    folder: Path, *, die: int | None = None, image: int | None = None, trimmed: bool | None = None
+    folder: Path,
+    *,
+    die: int | None = None,
+    image: int | None = None,
+    trimmed: bool | None = None,
+    corner: str | None = None,
 ) -> tuple[int, ...]:
     """Numbers of the rows of one image: of the nominal circuit, or of a ``die`` without or with its trim.
 
-    ``trimmed`` None takes both. SpecError, naming what there is, when there is no such row.
+    ``trimmed`` None takes both. With a ``corner``, rows of ``corners.csv``. SpecError, naming what there is, when there
+    is no such row.
     """
-    frame = sample_texts(folder)
-    at = frame["die"] == str(-1 if die is None else die)
+    name = SAMPLES if corner is None else CORNERS
+    if corner is not None and not (folder / CORNERS).is_file():
+        raise SpecError(f"--corner {corner}: no {folder / CORNERS}; the limits file's [campaign] corners asks for them")
+    frame = sample_texts(folder, name)
+    if corner is not None and corner not in set(frame["corner"]):
+        known = ", ".join(dict.fromkeys(frame["corner"]))
+        raise SpecError(f"--corner {corner}: not in {folder / CORNERS}; its corners are {known}")
+    here = pd.Series(True, index=frame.index) if corner is None else frame["corner"] == corner
+    at = here & (frame["die"] == str(-1 if die is None else die))
     if not at.any():
-        raise SpecError(f"--die {die}: not in {folder / 'samples.csv'}; it has dies {_listed(frame['die'])}")
+        raise SpecError(f"--die {die}: not in {folder / name}; it has dies {_listed(frame['die'])}")
     if image is not None:
         if not (at & (frame["image"] == str(image))).any():
             where = "the nominal circuit" if die is None else f"die {die}"
@@ -126,22 +139,23 @@ def replay_samples(
     rows: Sequence[int] = (),
     decks: Sequence[str] = (),
     *,
+    table: str = SAMPLES,
     jobs: int | None = None,
     timeout_s: float = TIMEOUT_S,
     memory_bytes: int | None = None,
     executor: Executor | None = None,
     progress: Progress,
 ) -> Replayed:
-    """Rows of a sign-off's ``samples.csv`` and decks by name under its ``decks/``, simulated in a new run folder.
+    """Rows of a ``table`` of a sign-off and decks by name under its ``decks/``, simulated in a new run folder.
 
     A row is simulated in the whole sweep it was part of, a deck by itself. SchemaError when the sign-off kept no inputs
     or something was altered, SpecError for a row that it does not have.
     """
-    recorded = sample_texts(folder)
+    recorded = sample_texts(folder, table)
     for row in rows:
         if not 0 <= row < len(recorded):
             raise SpecError(
-                f"--row {row}: {folder / 'samples.csv'} has rows 0 to {len(recorded) - 1} (the header is not counted)"
+                f"--row {row}: {folder / table} has rows 0 to {len(recorded) - 1} (the header is not counted)"
             )
     kept = read_kept(folder)
     simulator = find_simulator()
@@ -159,15 +173,18 @@ def _replay_rows(
     kept: Kept, folder: Path, recorded: pd.DataFrame, rows: Sequence[int], bed: Bed, progress: Progress
 ) -> list[ReplayedRow]:
     place = [name for name in PLACE if name in recorded]
-    chosen = recorded.iloc[list(rows)]
-    trims = chosen["trim"] if "trim" in place else ["none"] * len(chosen)
-    keys = {(int(die), str(trim)) for die, trim in zip(chosen["die"], trims, strict=True)}
+    keys = recorded.iloc[list(rows)][[name for name in place if name != "image"]].drop_duplicates()
     found = []
-    for die, trim in sorted(keys):
-        progress.note("the nominal circuit" if die < 0 else f"die {die}, trim {trim}")
-        found.append(_simulated(kept, folder, die, trim, bed, progress))
+    for key in keys.to_dict("records"):
+        die, trim, corner = int(key["die"]), str(key.get("trim", "none")), key.get("corner")
+        what = "the nominal circuit" if die < 0 else f"die {die}"
+        progress.note(what + ("" if corner is None else f" at {corner}") + (", trimmed" if trim == TRIMMED else ""))
+        if corner is None:
+            found.append(_simulated(kept, folder, die, trim, bed, progress))
+        else:
+            found.append(_at_corner(kept, folder, str(corner), die, bed, progress))
     text = io.StringIO(csv_text(pd.concat(found, ignore_index=True)))
-    again = pd.read_csv(text, dtype=str, keep_default_na=False).set_index(place)
+    again = pd.read_csv(text, dtype=str, keep_default_na=False).drop_duplicates(place).set_index(place)
     return [_compared(row, recorded.iloc[row], again, place) for row in rows]
 
 
@@ -197,6 +214,14 @@ def _simulated(kept: Kept, folder: Path, die: int, trim: str, bed: Bed, progress
         network = matching_family_checkpoint(kept.checkpoint, inputs, kept.proxy)
         return samples_again(inputs.family, proxy, network, task, die, bed, progress, flat=kept.flat)
     return _again(inputs, kept, folder, die, trim, bed, progress).samples(die, trim)
+
+
+def _at_corner(kept: Kept, folder: Path, corner: str, die: int, bed: Bed, progress: Progress) -> pd.DataFrame:
+    inputs = kept.inputs
+    if isinstance(inputs, FamilyInputs):
+        raise SchemaError(f"{folder}: the mapping {inputs.design.mapping!r} has no corners")
+    again = _again(inputs, kept, folder, die, "none" if die < 0 else TRIMMED, bed, progress)
+    return again.corners(corner, die, inputs.plan, kept.limits)
 
 
 def _again(inputs: Inputs, kept: Kept, folder: Path, die: int, trim: str, bed: Bed, progress: Progress) -> Again:

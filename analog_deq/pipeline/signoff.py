@@ -148,8 +148,8 @@ def verify_inputs(
         write_outputs(report, drawn, samples, failures, work, result.tables, result.drawings, shown, waves)
         write_trims(result.dies, work / "trims.csv")
         keep_inputs(
-            inputs, proxy_path, checkpoint_path, flat=flat, ngspice=simulator.version, solver=simulator.solver,
-            folder=work,
+            inputs, proxy_path, checkpoint_path, limits, flat=flat, ngspice=simulator.version,
+            solver=simulator.solver, folder=work,
         )  # fmt: skip
 
     reused, seconds = build_or_reuse(folder, make, progress, "verify")

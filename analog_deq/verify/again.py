@@ -12,25 +12,39 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
-from torch import as_tensor
+from torch import Tensor, as_tensor
 
 from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.netlists.neuron import NeuronCells
 from analog_deq.records import Progress
-from analog_deq.spec import DesignSpec
+from analog_deq.spec import CalibrationPlan, DesignSpec
 from analog_deq.train.checkpoint import Checkpoint
-from analog_deq.train.deployed import DeployedNetwork, Readout
+from analog_deq.train.deployed import DeployedNetwork, ProxyStates, Readout
 from analog_deq.train.tasks.task import Task
 from analog_deq.verify.bent import Settler
-from analog_deq.verify.dies import die_images, draw_die, needs_reading, read_dies
+from analog_deq.verify.corner_campaign import corner_campaign, corner_table
+from analog_deq.verify.dies import DieResult, die_images, draw_die, needs_reading, read_dies
+from analog_deq.verify.limits import Limits
 from analog_deq.verify.lower import LoweredNetwork
 from analog_deq.verify.samples import sample_frame
+from analog_deq.verify.sheet import SheetRun
 from analog_deq.verify.supply import with_exact_supply
 from analog_deq.verify.sweeps import Bed, Sweep, SweepResult, failed_sweep
 
 Array = np.ndarray
 NOMINAL = -1
 TRIMMED = "trimmed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What every sweep starts from: test inputs, what the DACs and the proxy make of them, and who settles them."""
+
+    x: Tensor
+    inputs: Array
+    solved: ProxyStates
+    readout: Readout
+    settler: Settler
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +63,44 @@ class Again:
 
     def samples(self, die: int, trim: str) -> pd.DataFrame:
         """The rows of ``samples.csv`` of one die (-1: the nominal circuit), without or with its trim."""
-        net, x = self.checkpoint, self.task.x_test
-        model = DeployedNetwork.nominal(self.design, self.proxy, net.g_pos, net.g_neg, net.r_feedback_share)
-        readout = Readout(
-            as_tensor(net.readout_weight), as_tensor(net.readout_bias), self.design.converters.adc_bits
-        )  # fmt: skip
-        solved = model.solve(x, domain_share=None)
-        images = np.arange(len(x)) if die == NOMINAL else die_images(self.design, len(x), die)
-        inputs, h = model.inputs(x).numpy(), solved.h.numpy()
-        sweep = Sweep(self._nominal(), inputs[images], h[images])
-        settler = Settler(model, self.flat, not self.proxy.synapse.linear)
-        settled = self._settle(sweep, settler, die, trim, x[torch.as_tensor(images)])
-        rows = sample_frame(self.task, readout, solved.reading.numpy(), die, trim, images, settled)
+        base = self._base()
+        images = np.arange(len(base.x)) if die == NOMINAL else die_images(self.design, len(base.x), die)
+        settled = self._settle(base, images, die, trim)
+        rows = sample_frame(self.task, base.readout, base.solved.reading.numpy(), die, trim, images, settled)
         if "power" in self.proxy.not_modelled:
             rows["supply_w"] = np.nan
         return rows
 
-    def _settle(self, sweep: Sweep, settler: Settler, die: int, trim: str, x: torch.Tensor) -> SweepResult:
+    def corners(self, corner: str, die: int, plan: CalibrationPlan, limits: Limits) -> pd.DataFrame:
+        """The rows of ``corners.csv`` of one corner and die (-1: the nominal circuit), and those it needs."""
+        base, model = self._base(), self._model()
+        dies: tuple[DieResult, ...] = ()
+        everything = np.arange(len(base.x))
+        nominal = self._settle(base, everything, NOMINAL, "none")
+        if die != NOMINAL:  # of a die at a corner, only its number and its trim matter
+            dies = (DieResult(die, everything, nominal, nominal, self.trims[die], 0),)
+        campaign = limits.campaign.model_copy(update={"corners": (corner,), "corner_dies": len(dies)})
+        run = SheetRun(
+            self.design, self.proxy, plan, self.checkpoint, self.cells, self.task,
+            limits.model_copy(update={"campaign": campaign}), self.bed, self.progress, self.flat, model, base.readout,
+            self._nominal(), base.settler, base.inputs, base.solved, nominal, (), (), dies,
+        )  # fmt: skip
+        return corner_table(run, corner_campaign(run))
+
+    def _model(self) -> DeployedNetwork:
+        net = self.checkpoint
+        return DeployedNetwork.nominal(self.design, self.proxy, net.g_pos, net.g_neg, net.r_feedback_share)
+
+    def _base(self) -> _Base:
+        net, x, model = self.checkpoint, self.task.x_test, self._model()
+        bits = self.design.converters.adc_bits
+        readout = Readout(as_tensor(net.readout_weight), as_tensor(net.readout_bias), bits)
+        settler = Settler(model, self.flat, not self.proxy.synapse.linear)
+        return _Base(x, model.inputs(x).numpy(), model.solve(x, domain_share=None), readout, settler)
+
+    def _settle(self, base: _Base, images: Array, die: int, trim: str) -> SweepResult:
+        sweep = Sweep(self._nominal(), base.inputs[images], base.solved.h.numpy()[images])
+        settler, x = base.settler, base.x[torch.as_tensor(images)]
         if die == NOMINAL:
             result = settler.settle([sweep], [x], self.bed, self.progress)[0]
             exact = not (settler.flat or settler.bends)

@@ -136,6 +136,38 @@ def test_one_die_whole_and_one_image_of_it(signoff: Path, invoke) -> None:
     assert (row["die"], row["trim"], row["image"], row["same"]) == ("1", "trimmed", image, True)
 
 
+CORNERS = """\
+schema = 1
+[campaign]
+corners = ["ss_125C_1p8V"]
+corner_images = 4
+corner_dies = 1
+[[check]]
+id = "net.corner_err"
+quantity = "change of the states at corners"
+unit = "%FS"
+"""
+
+
+def test_samples_at_corners_of_the_nominal_circuit_and_of_a_die(simulated: Path, invoke) -> None:
+    (simulated / "corners.toml").write_text(CORNERS)
+    verify = ("verify", "net.safetensors", "--design", "tiny.toml", "--proxy", "proxy.json", "--limits", "corners.toml")
+    made = invoke(*verify, "--out", "signoff", cwd=simulated)
+    assert made.exit_code == 4, made.output  # nothing is judged, so nothing is shown
+    recorded = pd.read_csv(simulated / "signoff" / "corners.csv", dtype=str, keep_default_na=False)
+    for die in ("-1", "0"):
+        own = recorded[(recorded["corner"] == "ss_125C_1p8V") & (recorded["die"] == die)]
+        which = ("--image", own["image"].iloc[1]) if die == "-1" else ("--die", die)
+        done = invoke("replay", "signoff", "--corner", "ss_125C_1p8V", *which, "--json", cwd=simulated)
+        assert done.exit_code == 0, done.output
+        rows = json.loads(done.stdout)["rows"]
+        assert [row["row"] for row in rows] == (list(own.index)[1:2] if die == "-1" else list(own.index))
+        assert all(float(row["replayed"]["rms_change_percent_fs"]) > 0.01 for row in rows)
+    refused = invoke("replay", "signoff", "--corner", "hot", "--image", "1", cwd=simulated)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "--corner hot: not in signoff/corners.csv; its corners are tt_27C_1p8V, ss_125C_1p8V" in refused.stderr
+
+
 # ------------------------------------------------------------------ bad input
 
 
@@ -183,6 +215,8 @@ CASES = {
     "unknown die": (nothing, ("--die", "9"), ("--die 9", "-1, 0, 1, 2")),
     "image not on that die": (nothing, ("--die", "0", "--image", "999"), ("--image 999", "die 0", "its images are")),
     "trim of the nominal circuit": (nothing, ("--image", "3", "--trim"), ("has none", "--die")),
+    "corner of none": (nothing, ("--image", "3", "--corner", "hot"), ("--corner hot: no", "corners.csv")),
+    "corner alone": (nothing, ("--random", "3", "--corner", "hot"), ("--corner needs",)),
     "cell of a sign-off": (nothing, ("--row", "1", "--cell", "opamp_macro"), ("--cell belongs to",)),
     "no inputs": (without_inputs, ("--row", "1"), ("run.json: missing", "run verify again")),
     "no samples": (without("samples.csv"), ("--row", "1"), ("samples.csv", "run verify again")),

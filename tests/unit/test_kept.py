@@ -14,8 +14,10 @@ from analog_deq.pipeline.inputs import Inputs, load_inputs
 from analog_deq.pipeline.kept import keep_inputs, read_kept
 from analog_deq.resources import shipped
 from analog_deq.spec import read_design
+from analog_deq.verify.limits import read_limits
 
 DESIGNS = shipped("data/designs")
+LIMITS = read_limits(shipped("data/limits") / "default.toml")
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def made(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def keep(inputs, made: tuple[Path, Path], folder: Path) -> Path:
-    keep_inputs(inputs, *made, flat=True, ngspice="46", solver="klu", folder=folder)
+    keep_inputs(inputs, *made, LIMITS, flat=True, ngspice="46", solver="klu", folder=folder)
     return folder
 
 
@@ -54,6 +56,7 @@ def test_the_same_inputs_come_back_after_the_folder_moved(made, tmp_path: Path) 
     assert kept.inputs.hardware_sha256() == inputs.hardware_sha256()
     assert kept.inputs.cell_hashes() == inputs.cell_hashes()
     assert kept.inputs.plan == inputs.plan
+    assert kept.limits == LIMITS
     same = {"cells": inputs.design.cells}
     assert kept.inputs.design.model_copy(update=same) == inputs.design
     assert (kept.flat, kept.ngspice, kept.solver) == (True, "46", "klu")
