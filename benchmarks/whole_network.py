@@ -240,15 +240,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_count(made, "--noise-repeats", 2, "times .noise is timed; the flat one takes most of a minute")
     made.add_argument("--checkpoint", type=Path, help="a trained net.safetensors instead of random weights")
     made.add_argument("--proxy", type=Path, help="the proxy.json it was trained through (default: reference tables)")
+    parts = ["agreement", "transients", "noise"]
+    made.add_argument("--parts", nargs="+", choices=parts, default=parts, help="which of its parts (default: all)")
     options = made.parse_args(arguments)
 
     def rows() -> Iterator[Row]:
         simulator = find_simulator()
         circuit = build_circuit(options.checkpoint, options.proxy, simulator)
         machine = machine_name(simulator)
-        yield from agreement(circuit, machine)
-        yield from transients(circuit, machine, options.repeats, options.images)
-        yield from noise(circuit, machine, options.noise_repeats, options.noise_nodes)
+        if "agreement" in options.parts:
+            yield from agreement(circuit, machine)
+        if "transients" in options.parts:
+            yield from transients(circuit, machine, options.repeats, options.images)
+        if "noise" in options.parts:
+            yield from noise(circuit, machine, options.noise_repeats, options.noise_nodes)
 
     return show(rows(), options.json)
 
