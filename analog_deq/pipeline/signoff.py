@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -129,7 +130,8 @@ def verify_inputs(
         provenance = {
             "schema_name": "analog_deq.verify_report", "schema_version": 2, "package_version": package_version(),
             "ngspice_version": simulator.version, "solver": simulator.solver, "seed": inputs.design.seed,
-            "array": _array_form(flat, bends), "inputs": {
+            "array": _array_form(flat, bends), "campaign": limits.campaign.model_dump(mode="json"),
+            "options": _options(writer), "inputs": {
                 "hardware": inputs.hardware_sha256(), "checkpoint": key["checkpoint"], "proxy": key["proxy"],
                 "limits": key["limits"], **{f"cell.{r}": h for r, h in inputs.cell_hashes().items()},
             },
@@ -159,6 +161,14 @@ def verify_inputs(
     outputs = {"report": place / "report.html", "json": place / "report.json", "junit": place / "junit.xml"}
     summary = {"verdict": report.verdict, **dict(report.summary)}
     return StageResult("verify", outputs, summary, reused, seconds, report.exit_code(), tuple(content["checks"]))
+
+
+def _options(writer: Replay) -> dict[str, str]:
+    """The simulator's options in each kind of deck, as ngspice gets them."""
+    decks = {kind: writer.deck(kind, 0).text for kind in ("equilibrium", "transient", "noise")}
+    return {
+        kind: found[1] for kind, text in decks.items() if (found := re.search(r"^\.options (.*)$", text, re.MULTILINE))
+    }
 
 
 def _array_form(flat: bool, bends: bool) -> str:

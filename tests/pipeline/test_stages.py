@@ -51,6 +51,11 @@ def test_a_run_leaves_the_report_in_every_form(tiny: Finished) -> None:
     names = {path.name for path in tiny.signoff.iterdir()}
     assert {"report.html", "report.json", "junit.xml", "samples.csv", "failures.csv", "signoff.md", "decks"} <= names
     assert {"provenance.json", "waves"} <= names
+    provenance = json.loads((tiny.signoff / "provenance.json").read_text())
+    assert provenance["verdict"] == report_of(tiny.folder)["verdict"]
+    assert "reltol=1e-06" in provenance["options"]["equilibrium"]
+    assert "xmu=0.48" in provenance["options"]["transient"]
+    assert "corners" in provenance["campaign"]
     assert "<html" in (tiny.signoff / "report.html").read_text()[:500]
     report = report_of(tiny.folder)
     assert set(report) == {
