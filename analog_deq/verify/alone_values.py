@@ -60,7 +60,7 @@ class Sample:
 
 def off_mirror(writer: Replay, sample: Sample, plots: Sequence[Plot]) -> bool:
     """Whether a reduced deck's rows are no mirror images, so that it has to be printed unmirrored."""
-    network = writer.network(sample.die)
+    network = writer.network(sample.die, corner=sample.corner)
     if sample.kind == "noise" or writer.runs_flat(sample.kind, network, sample.corner):
         return False
     return network.mirror_error(plots[0]) > MIRROR_LIMIT

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ from analog_deq.verify.lower import LoweredNetwork
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Prints the deck of one sample of a network."""
+    """Prints the deck of one sample of a network. It remembers its model, and the network it was last asked for."""
 
     design: DesignSpec
     proxy: ProxyParameters
@@ -35,11 +36,17 @@ class Replay:
     task: Task
     klu: bool
     flat: bool
+    _last: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def model(self) -> DeployedNetwork:
         """The network as the nominal proxy sees it."""
-        net = self.checkpoint
-        return DeployedNetwork.nominal(self.design, self.proxy, net.g_pos, net.g_neg, net.r_feedback_share)
+        if "model" not in self._last:
+            net = self.checkpoint
+            self._last["model"] = DeployedNetwork.nominal(
+                self.design, self.proxy, net.g_pos, net.g_neg, net.r_feedback_share
+            )
+        model: DeployedNetwork = self._last["model"]
+        return model
 
     def readout(self) -> Readout:
         """The trained readout behind its ADCs."""
@@ -49,18 +56,16 @@ class Replay:
 
     def network(self, die: int | None, trim_a: np.ndarray | None = None, corner: str = "") -> LoweredNetwork:
         """The nominal network, or one die of it with its trim currents; at a corner only for flat decks."""
-        nominal = LoweredNetwork.nominal(
-            self.design,
-            self.cells,
-            self.checkpoint.g_pos,
-            self.checkpoint.g_neg,
-            self.klu,
-            self.proxy,
-            self.checkpoint.r_feedback_share,
-        )
-        if corner:
-            nominal = at_corner(nominal, corner_named(self.design, self.cells, corner))
-        return nominal if die is None else replace(draw_die(nominal, die), trim_a=trim_a)
+        if self._last.get("asked") != (die, corner):
+            net = self.checkpoint
+            nominal = LoweredNetwork.nominal(
+                self.design, self.cells, net.g_pos, net.g_neg, self.klu, self.proxy, net.r_feedback_share
+            )
+            if corner:
+                nominal = at_corner(nominal, corner_named(self.design, self.cells, corner))
+            self._last.update(asked=(die, corner), network=nominal if die is None else draw_die(nominal, die))
+        network: LoweredNetwork = self._last["network"]
+        return network if trim_a is None else replace(network, trim_a=trim_a)
 
     def runs_flat(self, kind: str, network: LoweredNetwork, corner: str = "") -> bool:
         """Whether a deck of ``kind`` is written flat: as asked, or where only a simulation can tell conductances."""
