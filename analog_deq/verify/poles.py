@@ -10,7 +10,8 @@ where the polynomial matrix is singular, an eigenvalue problem of its block comp
     P(c + r x) = sum_k A_k x^k,   det P = 0   <=>   1/x is an eigenvalue of the companion of A_0^-1 A_k.
 
 The first band holds s = 0 (real coefficients) and every slow pole; further ones, each round a frequency, follow the
-imaginary axis upwards for ringing ones. Fitted at every other frequency, each band is held to the ones left out. Where
+imaginary axis upwards for ringing ones; what is unstable further out stands alone
+(:mod:`analog_deq.verify.far_poles`). Fitted at every other frequency, each band is held to the ones left out. Where
 a neuron has a pole of its own within reach (a slow driver), ``M`` has it too; a rational fit of a mixture of its
 entries (AAA: Nakatsukasa, Sete, Trefethen, SIAM J. Sci. Comput. 40, 2018) finds these few, and
 ``M(s) prod(1 - s/q)`` is fitted.
@@ -26,6 +27,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import AAA
+
+from analog_deq.verify.far_poles import far_unstable_poles
 
 Array = np.ndarray
 DEGREES = range(2, 9)
@@ -102,6 +105,8 @@ def poles(omega: Array, response: Array, first_top: float) -> Poles:
         found.append(_band(omega, inverse, own, centre, REACH * centre))
         covered = (1 + TRUST) * centre
         centre *= STEP
+    wide_reach = FIRST_TRUST * (WIDE if WIDE * first_top <= omega[-1] else 1.0) * first_top
+    found.append(_Band(*far_unstable_poles(omega, response, wide_reach), 0.0))
     values, errors = _merge(found)
     order = np.argsort(-values.real)
     fit = max(band.fit_error for band in found)
