@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from analog_deq.spice.doctor import Diagnosis
 
 WIDTH_WITHOUT_TERMINAL = 132
+WIDTH_FOR_INTERVALS = 105
 VERDICTS = {0: "pass", 1: "fail", 4: "inconclusive"}
 _STYLES = {
     "pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "not_measured": "bold red",
@@ -94,9 +95,13 @@ def render_verdict(console: Console, result: StageResult) -> None:
 
     The sentences of the other checks stand in the report.
     """
-    table = Table(title="verdict", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    wide = console.width >= WIDTH_FOR_INTERVALS
+    table = Table(
+        title="verdict", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
+        padding=(0, 1) if wide else (0, 0), show_edge=wide,
+    )  # fmt: skip
     table.add_column("id", no_wrap=True)
-    for name in ("value", "limit", "n", "interval or worst corner"):
+    for name in ("value", "limit", "n", *(("interval or worst corner",) if wide else ())):
         table.add_column(name, justify="right")
     table.add_column("status", no_wrap=True)
     for check in result.checks:
@@ -105,7 +110,8 @@ def render_verdict(console: Console, result: StageResult) -> None:
         if corner := check.get("worst_corner"):
             interval = f"{format_value(check['by_corner'][corner], unit)} at {corner}"
         cells = [str(check["id"]), format_value(check.get("value"), unit), format_limit(check.get("limit"), unit)]
-        table.add_row(*(escape(cell) for cell in (*cells, format_value(check.get("n")), interval)), _status(check))
+        cells += [format_value(check.get("n")), *((interval,) if wide else ())]
+        table.add_row(*(escape(cell) for cell in cells), _status(check))
     console.print(table)
     missed = [check for check in result.checks if check["status"] not in {"pass", "info"}]
     for check in missed:
