@@ -18,7 +18,6 @@ from analog_deq.errors import SimulationError
 from analog_deq.records import OK, Deck, Plot, Progress
 from analog_deq.spice.execution import Outcome
 from analog_deq.train.deployed import DeployedNetwork
-from analog_deq.verify.dynamics import PROXY_STEPS
 from analog_deq.verify.lower import LoweredNetwork
 from analog_deq.verify.mirror import MIRROR_LIMIT
 from analog_deq.verify.sweeps import Bed
@@ -26,7 +25,8 @@ from analog_deq.verify.sweeps import Bed
 Array = np.ndarray
 Kind = Literal["previous", "uniform", "corner", "overload"]
 STARTS_PER_DECK = 10
-PROXY_BLOCK = 100
+PROXY_STEPS, PROXY_BLOCK = 20, 100
+"""Steps of the proxy's equation in the fastest neuron's time constant, good to 1e-7 of full scale; starts at a time."""
 EDGE = 0.95
 """Share of the calibrated range that random starts fill."""
 OVERLOAD = 1.5

@@ -20,7 +20,10 @@ from analog_deq.verify.signoff import Measurement, Worst
 
 Array = np.ndarray
 NAME = "net.stability_margin"
-PER_DECADE, DECADES = 24, 4
+SMALL, LARGE = (24, 4), (12, 3)
+"""Frequencies a decade and decades, from an eighth of 1 / (2 pi tau), of up to LARGE_STATES states and of more: a
+response has N^2 entries, and a solve costs as much. With 128 states both gave the margin to 11 digits."""
+LARGE_STATES = 64
 FIRST_TOP = 4.0
 """Top of the first band in units of the slowest neuron's 1 / tau; loops of gain below 1 have slow poles below 2."""
 STATES_SOLVED = 128
@@ -102,10 +105,11 @@ def linearise(run: SheetRun) -> list[Linearised]:
     run.progress.note(f"small-signal responses of {len(asked)} equilibria")
     tau = float(run.model.tau_s.max())
     start_hz = 10.0 ** round(np.log10(1 / (2 * np.pi * tau) / 8))
+    per_decade, decades = SMALL if run.network.states <= LARGE_STATES else LARGE
     guess, flat = run.solved.h.numpy(), run.flat or not run.proxy.synapse.linear
     decks = [
         network.responses(
-            run.inputs[image], guess[image], start_hz, start_hz * 10**DECADES, PER_DECADE,
+            run.inputs[image], guess[image], start_hz, start_hz * 10**decades, per_decade,
             flat=flat or bool(network.errors),
         )
         for _, image, network in asked
