@@ -129,7 +129,8 @@ def scaled_sigma(
 
     The law of a Gaussian's tail behind a smooth boundary (Sun, Li et al., scaled-sigma sampling, TCAD 2015), fitted by
     maximum likelihood of the binomial counts; the interval is the profile likelihood's of log P(1). Refused with fewer
-    than 4 scales, fewer than 3 with 5 failures and 5 passes, or where the counts contradict the law.
+    than 4 scales, fewer than 3 with 5 failures and 5 passes, where the counts contradict the law, or where its interval
+    reaches 1.
 
     >>> normal_tail = [(s, round(4000 * float(stats.norm.sf(3.5 / s)))) for s in (1.5, 1.75, 2.0, 2.5)]
     >>> found = scaled_sigma(*zip(*normal_tail), [4000] * 4)
@@ -176,6 +177,8 @@ def scaled_sigma(
     drop = float(stats.chi2.ppf(confidence, 1))
     edges = [_crossing(lambda x: profile(x) - least - drop, best, step) for step in (-0.5, 0.5)]
     low, high = (math.exp(min(edge, 0.0)) for edge in edges)
+    if high == 1.0:
+        return refused(f"its interval is {low:.2g} to 1: too few failures, or scales too far from 1, to say anything")
     return RareEstimate(
         min(math.exp(best), 1.0), (low, high), total, failing, 1 / ((edges[1] - edges[0]) / 4) ** 2, method
     )

@@ -325,6 +325,9 @@ def test_scaled_sigma_refuses_few_failures_and_counts_that_contradict_it() -> No
     few = s.scaled_sigma((1.5, 2.0, 2.5, 3.0), (0, 1, 2, 8), (200,) * 4)
     assert few.probability is None
     assert "at least" in few.refused
+    far = s.scaled_sigma((2.5, 3.0, 3.5, 4.0, 5.0, 6.0), (4, 9, 9, 21, 32, 67), (200,) * 6)
+    assert far.probability is None
+    assert "to 1" in far.refused
     humped = s.scaled_sigma((1.5, 2.0, 2.5, 3.0, 4.0), (5, 200, 40, 300, 60), (1000,) * 5)
     assert humped.probability is None
     assert "contradict" in humped.refused
