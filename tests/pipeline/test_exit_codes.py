@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import run_cli
 
 from analog_deq.verify.report_schema import require_report
 
@@ -60,12 +59,13 @@ def test_the_most_severe_status_decides(simulated: Path, invoke, rows: list[str]
     assert report["checks"] == result["stages"][0]["checks"]
 
 
-def test_wrong_use_is_2_and_a_missing_tool_3(work: Path) -> None:
-    wrong = run_cli(*VERIFY, "--limits", "nowhere.toml", "--json", cwd=work)
-    assert (wrong.returncode, json.loads(wrong.stdout)["exit_code"]) == (2, 2)
+def test_wrong_use_is_2_and_a_missing_tool_3(work: Path, invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = invoke(*VERIFY, "--limits", "nowhere.toml", "--json", cwd=work)
+    assert (wrong.exit_code, json.loads(wrong.stdout)["exit_code"]) == (2, 2)
     assert "nowhere.toml: no such file" in wrong.stderr
-    missing = run_cli(*VERIFY, "--json", cwd=work, ANALOG_DEQ_NGSPICE="/no/such/ngspice")
-    assert (missing.returncode, json.loads(missing.stdout)["exit_code"]) == (3, 3)
+    monkeypatch.setenv("ANALOG_DEQ_NGSPICE", "/no/such/ngspice")
+    missing = invoke(*VERIFY, "--json", cwd=work)
+    assert (missing.exit_code, json.loads(missing.stdout)["exit_code"]) == (3, 3)
     assert "apt-get install ngspice" in missing.stderr
 
 

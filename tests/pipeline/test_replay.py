@@ -243,9 +243,10 @@ def test_bad_input_is_one_error(
     assert snapshot(signoff.parent) == before
 
 
-def test_no_simulator_is_exit_3(signoff: Path) -> None:
-    done = run_cli("replay", "signoff", "--row", "1", cwd=signoff.parent, ANALOG_DEQ_NGSPICE="/no/such/ngspice")
-    assert done.returncode == 3
+def test_no_simulator_is_exit_3(signoff: Path, invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANALOG_DEQ_NGSPICE", "/no/such/ngspice")
+    done = invoke("replay", "signoff", "--row", "1", cwd=signoff.parent)
+    assert done.exit_code == 3
     assert "apt-get install ngspice" in done.stderr
 
 
