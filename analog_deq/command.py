@@ -123,9 +123,16 @@ def finish_diagnosis(ctx: click.Context, diagnosis: Diagnosis) -> None:
 
 
 def print_json(ctx: click.Context, code: int, **content: object) -> None:
-    name = ctx.command_path.removeprefix(f"{PROGRAM} ") if ctx.parent else ctx.invoked_subcommand
+    name = _command_name(ctx) or ctx.invoked_subcommand
     payload = {"schema": JSON_SCHEMA, "command": name, "exit_code": code, **content}
     click.echo(json.dumps(_jsonable(payload), indent=2, allow_nan=False))
+
+
+def _command_name(ctx: click.Context) -> str:
+    """Such as ``baseline save``: the commands below the program, whatever it was started as."""
+    if ctx.parent is None:
+        return ""
+    return f"{_command_name(ctx.parent)} {ctx.info_name}".strip()
 
 
 def _jsonable(value: Any) -> Any:

@@ -79,8 +79,9 @@ class Swapped:
         return path
 
     def decks(self, title: str) -> list[str]:
-        """Decks that were simulated, by a part of their first line."""
-        texts = [path.read_text() for path in self.folder.glob("runs/spice/*/deck.cir")]
+        """Decks that the checks simulated, by a part of their first line; not those that only lie beside the report."""
+        kept = {path.read_text() for path in self.folder.glob("runs/verify/*/decks/*/deck.cir")}
+        texts = [text for p in self.folder.glob("runs/spice/*/deck.cir") if (text := p.read_text()) not in kept]
         return [text for text in texts if title in text.splitlines()[0]]
 
 
