@@ -64,7 +64,8 @@ def test_every_command_parses(line: str) -> None:
             assert not parameter.required or not arguments, f"{line}: {parameter.name} is required"
             continue
         if isinstance(parameter.type, click.Choice | click.IntRange):
-            parameter.type.convert(value, parameter, context)
+            for one in value if parameter.multiple else (value,):
+                parameter.type.convert(one, parameter, context)
         if parameter.name in SHIPPED and name != "replay" and not str(value).endswith(".toml"):
             assert find_input(str(value), SHIPPED[parameter.name]).is_file()
         if parameter.name == "cells":
