@@ -16,6 +16,7 @@ from analog_deq.equilibrium.dynamics import Waveform
 from analog_deq.equilibrium.latency import modal_rate
 from analog_deq.equilibrium.readout import Reading, read_at, read_quiet, read_window
 from analog_deq.records import OK
+from analog_deq.units import engineering
 from analog_deq.verify.sheet import SheetRun
 from analog_deq.verify.signoff import Measurement
 from analog_deq.verify.starts import Path
@@ -73,10 +74,10 @@ def read_outs(run: SheetRun, paths: Sequence[Path]) -> tuple[ReadOut, ReadOut]:
         if at_s + window_s <= path.time_s[-1] * (1 + 1e-9):
             fixed = read_window(wave, at_s, window_s) if window_s else read_at(wave, min(at_s, path.time_s[-1]))
             fixed_z[k], fixed_t[k] = _of(fixed)
-    mean = f", mean of {window_s:.3g} s" if window_s else ""
+    mean = f", mean of {engineering(window_s, 's', 3)}" if window_s else ""
     return (
-        ReadOut(THRESHOLD, f"all |dz/dt| at most {level:.3g} 1/s for {hold:.3g} s", quiet_z, quiet_t),
-        ReadOut(FIXED, f"{at_s:.4g} s after the step{mean}", fixed_z, fixed_t),
+        ReadOut(THRESHOLD, f"all |dz/dt| at most {level:.3g} 1/s for {engineering(hold, 's', 3)}", quiet_z, quiet_t),
+        ReadOut(FIXED, f"{engineering(at_s, 's')} after the step{mean}", fixed_z, fixed_t),
     )
 
 
@@ -91,7 +92,8 @@ def read_out_errors(run: SheetRun, paths: Sequence[Path], read: ReadOut) -> Meas
     k = int(np.nanargmax(np.where(good, error, -1.0)))
     rms = PERCENT * float(np.sqrt(np.mean((read.z - run.equilibria.states.z[images])[good] ** 2)))
     times = read.time_s[good]
-    detail = f"{read.how}; median {np.median(times):.4g} s, last {times.max():.4g} s; rms {rms:.3g} %FS"
+    median, last = engineering(float(np.median(times)), "s"), engineering(float(times.max()), "s")
+    detail = f"{read.how}; median {median}, last {last}; rms {rms:.3g} %FS"
     if not run.task.regression:
         changed, right, still_right = _labels(run, images[good], read.z[good])
         detail += (

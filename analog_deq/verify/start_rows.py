@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analog_deq.statistics import dies_needed, quantile_upper_bound
+from analog_deq.units import engineering
 from analog_deq.verify.sheet import SheetRun
 from analog_deq.verify.signoff import Measurement, Worst
 from analog_deq.verify.starts import Path, Start
@@ -67,7 +68,8 @@ def settling(samples: Sequence[Sample], tolerance: float, confidence: float = 0.
         f"{n} steps do not bound their {PERCENT * QUANTILE:g} % quantile at {PERCENT * confidence:g} %: {needed} are "
         "needed; set [verify] transitions"
     )  # fmt: skip
-    spread = f"median {np.median(times):.4g} s, least {times.min():.4g} s, to {PERCENT * tolerance:g} %FS"
+    median, least = engineering(float(np.median(times)), "s"), engineering(float(times.min()), "s")
+    spread = f"median {median}, least {least}, to {PERCENT * tolerance:g} %FS"
     far = [s for s, m in zip(good, moved, strict=True) if m][int(np.argmax(error))] if moved.any() else slow
     return [
         Measurement(
