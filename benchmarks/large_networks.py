@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from rows import Row, add_count, interleave, machine_name, note, parser, show, speed_row, time_row, value_row
 
+from analog_deq.equilibrium.network_noise import network_covariance
 from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.netlists.neuron import NeuronCells
 from analog_deq.pipeline.inputs import load_inputs, matching_proxy
@@ -54,6 +55,8 @@ FLAT, PLAIN = "flat deck", "flat deck, ngspice's own options"
 FLAT_IMAGES = 2
 TIGHT = 1e-8
 TIMEOUT_S = 3600.0
+NOISE_BAR = 0.1
+"""Relative distance of the proxy's noise from ngspice's that a sign-off allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +248,21 @@ def noise(case: Case, machine: str) -> Iterator[Row]:
     yield value_row(f"{name}.spectrum.relative", machine, gap, found[True].shape[1], bar=AGREE_BAR)
 
 
+def noise_beside_proxy(case: Case, machine: str) -> Iterator[Row]:
+    """``.noise`` of one node where no flat deck finishes: time, and the proxy's total (Lyapunov) over ngspice's."""
+    name, node, design = f"large_networks.{case.states}.noise", case.states // 2, case.network.design
+    start = time.perf_counter()
+    frequency, density = case.noise(node)
+    yield time_row(f"{name}.s_per_node", machine, [time.perf_counter() - start])
+    total = float(np.sqrt(np.trapezoid(density**2, frequency))) / (2 * design.neuron.z_unit_v)
+    model = case.model
+    slope = model.act.slope(torch.as_tensor(case.h[:1]))
+    predicted = network_covariance(design, model.proxy, model.w_state, model.map.load, slope, model.tau_s)[0]
+    ratio = float(predicted[node, node].sqrt()) / total
+    yield value_row(f"{name}.proxy_over_ngspice", machine, ratio, 1)
+    yield value_row(f"{name}.off_by", machine, abs(ratio - 1), 1, bar=NOISE_BAR)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of the script."""
     made = parser(__doc__ or "", "python benchmarks/large_networks.py --states 128 256 --parts speed")
@@ -253,6 +271,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--flat-states", type=int, nargs="+", default=[64], help="sizes settled on the flat deck too")
     made.add_argument(
         "--noise-states", type=int, nargs="+", default=[32], help="sizes whose noise the flat deck checks"
+    )
+    made.add_argument(
+        "--alone-states", type=int, nargs="+", default=[128, 256], help="sizes whose noise only the proxy checks"
     )
     add_count(made, "--repeats", 2, "times each side is timed")
     add_count(made, "--images", 4, "images of a transient deck")
@@ -272,6 +293,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for states in options.noise_states if "noise" in options.parts else ():
             note(f".noise of {states} states beside the flat deck")
             yield from noise(bench.case(states), machine)
+        for states in options.alone_states if "noise" in options.parts else ():
+            note(f".noise of {states} states beside the proxy")
+            yield from noise_beside_proxy(bench.case(states), machine)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         yield value_row("large_networks.python_memory.mb", machine, peak, 1)
 
