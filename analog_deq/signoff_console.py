@@ -177,7 +177,7 @@ def _status(row: Delta) -> Text:
 
 def _paired_line(pair: Paired) -> str:
     sign = "+" if pair.change > 0 else ""
-    text = f"same samples, {pair.group}: {pair.quantity} {sign}{pair.change:.3g} {pair.unit}"
+    text = f"same samples, {pair.group}: {pair.quantity} {sign}{pair.change + 0.0:.3g} {pair.unit}"
     if pair.interval is not None:
         text += f" (95 % {pair.interval[0]:.3g} .. {pair.interval[1]:.3g})"
     text += f", n = {pair.n}"

@@ -78,11 +78,12 @@ class Swapped:
         (path,) = self.folder.glob(f"runs/verify/*/{name}")
         return path
 
-    def decks(self, title: str) -> list[str]:
-        """Decks that the checks simulated, by a part of their first line; not those that only lie beside the report."""
-        kept = {path.read_text() for path in self.folder.glob("runs/verify/*/decks/*/deck.cir")}
-        texts = [text for p in self.folder.glob("runs/spice/*/deck.cir") if (text := p.read_text()) not in kept]
-        return [text for text in texts if title in text.splitlines()[0]]
+    def decks(self, title: str, *, kept: bool = True) -> list[str]:
+        """Decks that were simulated, by a part of their first line; without ``kept`` not those that lie by the report,
+        which are simulated alone."""
+        texts = [path.read_text() for path in self.folder.glob("runs/spice/*/deck.cir")]
+        alone = [] if kept else [path.read_text() for path in self.folder.glob("runs/verify/*/decks/*/deck.cir")]
+        return [text for text in texts if title in text.splitlines()[0] and text not in alone]
 
 
 def run_swapped(folder: Path, invoke: Invoke, *arguments: str) -> Swapped:
