@@ -165,10 +165,10 @@ def limits_part(net: Trained, bed: Bed, limits: Limits) -> Iterator[Caught]:
     before = {check.id for check in missed(base)}
     yield Caught("as it is", "default limits", base.exit_code(), tuple(sorted(before)), base.verdict)
     values = {check.id: check.value for check in base.checks}
+    statuses = {check.id: check.status for check in base.checks}
     for row in limits.check:
-        value = values[row.id]
-        if value is None:  # nothing to be held to a limit: the row says why
-            status = next(check.status for check in base.checks if check.id == row.id)
+        value, status = values[row.id], statuses[row.id]
+        if value is None or status == "not_modelled":  # nothing to be held to a limit: the row says why
             yield Caught(row.id, "no value to judge", base.exit_code(), (), status)
             continue
         harder = limits.model_copy(
