@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analog_deq.errors import AnalogDeqError, SchemaError, SpecError
+from analog_deq.errors import AnalogDeqError, SchemaError
 from analog_deq.netlists.contract import Cell
 from analog_deq.netlists.library import load_cell
 from analog_deq.netlists.neuron import NeuronCells, load_cells
@@ -139,7 +139,7 @@ def _keep_cell(cell: Cell, folder: Path) -> str:
     (folder / name).write_text(netlist)
     try:
         same = load_cell(str(folder / "cell.toml")).sha256 == cell.sha256
-    except (AnalogDeqError, SpecError):
+    except AnalogDeqError:
         same = False  # its model library is named relative to where it was
     if same:
         return f"cells/{folder.name}/cell.toml"

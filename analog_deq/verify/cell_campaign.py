@@ -146,9 +146,3 @@ def worst_value(rows: pd.DataFrame, worse: str) -> CornerValue:
     values = valid["value"].to_numpy(dtype=float)
     place = {"low": np.argmin(values), "high": np.argmax(values), "magnitude": np.argmax(np.abs(values))}[worse]
     return CornerValue(float(values[place]), str(valid["at"].iloc[int(place)]))
-
-
-def die_samples(rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Valid values of the dies by condition, in the order of the dies."""
-    valid = rows[rows["status"] == OK]
-    return {str(at): part["value"].to_numpy(dtype=float) for at, part in valid.groupby("at", sort=False)}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analog_deq.calibration.measurement import SPICE_OPTIONS, Bench
+from analog_deq.calibration.measurement import SPICE_OPTIONS, Bench, Rows
 from analog_deq.calibration.mismatch import READ_V, Die, NeuronMismatch, neuron_sigmas, synapse_errors
 from analog_deq.draws import Stream, deviations, generator
 from analog_deq.errors import SimulationError, SpecError
@@ -205,6 +205,20 @@ def read_conductances(network: LoweredNetwork, bed: Bed, progress: Progress) -> 
     return both[0], both[1]
 
 
+def measured_neurons(bench: Bench, dies: Sequence[Die], bed: Bed, progress: Progress) -> Rows:
+    """Tables ``mismatch`` and ``mismatch_dynamic`` of neurons measured alone on the calibration testbench.
+
+    Raises the SimulationError of a measurement that failed.
+    """
+    measurement = NeuronMismatch()
+    plots = []
+    for outcome in bed.run(measurement.decks(bench, dies), progress):
+        if outcome.run is None:
+            raise outcome.error or SimulationError(outcome.status)
+        plots.append(outcome.run.plots)
+    return measurement.tabulate(bench, dies, plots)
+
+
 @dataclass(frozen=True, slots=True)
 class Meter:
     """Errors of what measures a die: volts rms of each reading, and a relative rms of each conductance."""
@@ -236,14 +250,7 @@ def extracted_model(
         Die(i, {key: float(values[i]) for key, values in network.deviations.items()}, plan.mismatch.load_siemens)
         for i in range(network.states)
     ]
-    measurement = NeuronMismatch()
-    outcomes = bed.run(measurement.decks(bench, dies), progress)
-    plots = []
-    for outcome in outcomes:
-        if outcome.run is None:
-            raise outcome.error or SimulationError(outcome.status)
-        plots.append(outcome.run.plots)
-    rows = measurement.tabulate(bench, dies, plots)
+    rows = measured_neurons(bench, dies, bed, progress)
     for name in ("v", "zp", "zn"):
         rows["mismatch"][name] += meter.volts * rng.standard_normal(len(rows["mismatch"]))
     neuron = design.neuron

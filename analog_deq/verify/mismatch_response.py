@@ -9,14 +9,14 @@ import numpy as np
 
 from analog_deq.attribution.dies import DieDraws
 from analog_deq.calibration.measurement import Bench
-from analog_deq.calibration.mismatch import Die, NeuronMismatch, neuron_sigmas
+from analog_deq.calibration.mismatch import Die, neuron_sigmas
 from analog_deq.errors import SimulationError
 from analog_deq.fit.parameters import ProxyParameters
 from analog_deq.fit.variation import NEURON_PARAMETERS, extract_neurons
 from analog_deq.netlists.neuron import NeuronCells
 from analog_deq.records import Progress
 from analog_deq.spec import CalibrationPlan, DesignSpec
-from analog_deq.verify.dies import draw_die, needs_reading, read_dies
+from analog_deq.verify.dies import draw_die, measured_neurons, needs_reading, read_dies
 from analog_deq.verify.lower import LoweredNetwork
 from analog_deq.verify.sweeps import Bed
 
@@ -51,14 +51,7 @@ def measure_response(
     settings: list[dict[str, float]] = [{}]
     settings += [{name: sign * sigma} for name, sigma in sigmas.items() for sign in (1, -1)]
     dies = [Die(k, deviations, load) for k, deviations in enumerate(settings)]
-    measurement = NeuronMismatch()
-    outcomes = bed.run(measurement.decks(bench, dies), progress)
-    plots = []
-    for outcome in outcomes:
-        if outcome.run is None:
-            raise outcome.error or SimulationError(outcome.status)
-        plots.append(outcome.run.plots)
-    rows, neuron = measurement.tabulate(bench, dies, plots), design.neuron
+    rows, neuron = measured_neurons(bench, dies, bed, progress), design.neuron
     frame, _, _ = extract_neurons(
         rows["mismatch"], rows["mismatch_dynamic"], proxy.integrator, proxy.tau, proxy.activation,
         r_feedback_ohm=neuron.r_feedback_ohm, v_unit_v=neuron.v_unit_v, z_unit_v=neuron.z_unit_v,
